@@ -1,0 +1,280 @@
+//! Typed messages in JSON (RFC 8259): the handshake of a link, and control messages between the two ends.
+//!
+//! They describe themselves and tolerate what they do not know: an unknown field is ignored, an unknown kind of message
+//! reads as `Unknown`, so that an old gateway and a new server understand each other.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceName, GatewayName, Secret, ServiceName};
+
+/// The version of the language, offered in [`Hello`].
+pub const VERSION: u32 = 1;
+/// The WebSocket subprotocol of a link (RFC 6455, section 1.9).
+pub const SUBPROTOCOL: &str = "linkspan.1";
+/// The path that a gateway asks for on the server.
+pub const LINK_PATH: &str = "/link";
+
+/// First message of a link, gateway to server: who calls, and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The newest version of the language the gateway speaks.
+    pub version: u32,
+    /// Program and version, for people: `linkspan-gateway/0.1.0`.
+    pub agent: String,
+    /// Who the gateway claims to be; believed only with the credential.
+    pub name: GatewayName,
+    /// The shared secret, if that is how it proves its identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// A random word that is new on each start of the process: two at once mean a cloned identity.
+    pub instance: String,
+    /// Set by a gateway that was superseded: "take me only if nobody else is here".
+    #[serde(default)]
+    pub yielding: bool,
+    /// Bytes that the server may send on a new stream before it is given more credit.
+    pub window: u32,
+    /// Streams that the gateway is willing to have open at once.
+    pub max_streams: u32,
+    /// Names of optional abilities.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// The session to go on with, if there was one on an earlier link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+}
+
+/// "I was in this session and have received so many sequenced frames": what each end says on a new link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The session's name, given in [`Welcome`].
+    pub session: String,
+    /// Sequenced frames received in it so far.
+    pub received: u64,
+}
+
+/// The server's answer to a [`Hello`] it accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version of the language both speak from here on.
+    pub version: u32,
+    /// Program and version, for people.
+    pub agent: String,
+    /// The name of the session that begins, or goes on.
+    pub session: String,
+    /// Sequenced frames the server had received, if the session goes on; absent if it is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+    /// Bytes that the gateway may send on a new stream before it is given more credit.
+    pub window: u32,
+    /// Seconds of silence after which the gateway sends a ping.
+    pub ping_after_s: u32,
+    /// The server's clock, in seconds since 1970-01-01 UTC.
+    pub time: u64,
+    /// Names of optional abilities.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+}
+
+/// The server's answer to a [`Hello`] it does not accept. The link ends after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub reason: RefusedReason,
+    /// For people.
+    pub text: String,
+    /// Seconds to wait before the next attempt, if the server has a wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
+}
+
+/// Why a server does not accept a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusedReason {
+    /// Name or credential is wrong; which of the two is not said.
+    Identity,
+    /// No version of the language in common.
+    Version,
+    /// The gateway was yielding, and another one with its identity is connected.
+    InUse,
+    /// Too much to do, or about to stop; come back.
+    Busy,
+    /// The first message was not a proper hello.
+    Malformed,
+    /// A reason this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Last message of a link, from either end: why it closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// Why.
+    pub reason: CloseReason,
+    /// For people.
+    #[serde(default)]
+    pub text: String,
+    /// Seconds to wait before the next attempt: somewhere between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_between_s: Option<(u32, u32)>,
+}
+
+/// Why one end closes a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloseReason {
+    /// This end stops for good.
+    Stopping,
+    /// This end restarts and will be back.
+    Restarting,
+    /// A newer link of the same gateway took over.
+    Superseded,
+    /// The identity is no longer accepted.
+    Revoked,
+    /// The other end broke a rule of the language.
+    Protocol,
+    /// A reason this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Control messages that a gateway sends to its server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum GatewayToServer {
+    /// All devices and services that the gateway's configuration lists; sent after Welcome and after each change.
+    Devices {
+        /// The whole list, in the order of the configuration.
+        devices: Vec<DeviceReport>,
+    },
+    /// A kind of message that this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Control messages that a server sends to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ServerToGateway {
+    /// Answer to [`GatewayToServer::Devices`].
+    DevicesTaken {
+        /// Those that the server does not publish, each with the reason.
+        refused: Vec<DeviceRefused>,
+    },
+    /// A kind of message that this program does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A device that the server will not publish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRefused {
+    /// The device.
+    pub name: DeviceName,
+    /// For people.
+    pub reason: String,
+}
+
+/// A device as its gateway's configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// The name, unique on the server.
+    pub name: DeviceName,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Free words to group devices by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What can be reached on it.
+    pub services: Vec<ServiceReport>,
+}
+
+/// A service of a device, with all that the server needs to speak its protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// The name, unique within the device.
+    pub name: ServiceName,
+    /// What is spoken there.
+    pub kind: ServiceKind,
+    /// Address or name on the LAN, as configured; for `Host` and for links that the device writes itself.
+    pub host: String,
+    /// TCP port on the LAN.
+    pub port: u16,
+    /// How the server checks the certificate of an `https` device.
+    #[serde(default)]
+    pub verify: Verify,
+    /// The `Host` a device insists on, where it is not its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_header: Option<String>,
+}
+
+/// What is spoken on a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// HTTP/1.x in the clear: proxied.
+    Http,
+    /// HTTP/1.x over TLS: the server speaks the TLS, the gateway carries bytes.
+    Https,
+    /// SSH (RFC 4253).
+    Ssh,
+    /// VNC, that is RFB (RFC 6143).
+    Vnc,
+    /// Remote desktop.
+    Rdp,
+    /// Any other TCP protocol.
+    Tcp,
+    /// A kind that this program does not know: carried as plain bytes.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ServiceKind {
+    /// Whether the service is a web page, shown at a host name of its own.
+    pub fn is_web(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// The word used in configuration files and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Ssh => "ssh",
+            Self::Vnc => "vnc",
+            Self::Rdp => "rdp",
+            Self::Tcp => "tcp",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How the certificate of an `https` device is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "kebab-case")]
+pub enum Verify {
+    /// Not at all: as good as plain http on that LAN, and what most devices need.
+    #[default]
+    Off,
+    /// The certificate must be this very one.
+    Pinned {
+        /// SHA-256 of the DER certificate, 64 lower-case hexadecimal digits.
+        sha256: String,
+    },
+    /// The certificate must chain to this authority and name the host.
+    Ca {
+        /// One or more CA certificates in PEM (RFC 7468).
+        pem: String,
+        /// The name the certificate must bear, where it is not the host.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server_name: Option<String>,
+    },
+}
+
+/// Time left for a gateway to reach a device, carried in OPEN in whole milliseconds.
+pub fn deadline_millis(deadline: Duration) -> u64 {
+    u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)
+}
