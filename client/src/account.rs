@@ -42,7 +42,7 @@ pub(crate) struct TrustOptions {
 pub(crate) struct Account {
     /// The server.
     pub(crate) server: ServerAddress,
-    dialer: Dialer,
+    ca_file: Option<PathBuf>,
     token: Option<Secret>,
     token_from_environment: bool,
 }
@@ -111,16 +111,14 @@ impl Account {
         let ca_file = ca_file.or_else(|| sign_in.and_then(|kept| kept.ca_file.clone()));
         let token_from_environment = environment.token.is_some();
         let token = environment.token.or_else(|| sign_in.map(|kept| kept.token.clone()));
-        let dialer = Dialer::new(client_config(ca_file.as_deref())?);
-        Ok(Self { server, dialer, token, token_from_environment })
+        Ok(Self { server, ca_file, token, token_from_environment })
     }
 
     /// Questions in the person's name.
     pub(crate) fn api(&self) -> Result<Api<'_>, AccountError> {
-        match &self.token {
-            Some(token) => Ok(Api::new(&self.dialer, &self.server, Some(token))),
-            None => Err(AccountError::NotSignedIn(self.server.clone())),
-        }
+        let token = self.token.as_ref().ok_or_else(|| AccountError::NotSignedIn(self.server.clone()))?;
+        let dialer = Dialer::new(client_config(self.ca_file.as_deref())?);
+        Ok(Api::new(dialer, &self.server, Some(token)))
     }
 
     /// Says what to do when the server does not take the token; any other error stays what it is.

@@ -168,7 +168,7 @@ async fn both_ways(
             }
         }
     }
-    say_goodbye(sink, &mut source).await
+    last_word(sink, &mut source).await
 }
 
 async fn send(
@@ -254,18 +254,26 @@ async fn why_it_broke(
     told.await.ok().flatten().unwrap_or(error)
 }
 
-/// Both directions are done. Whatever the server answers, every byte has arrived.
-async fn say_goodbye(
+/// Both directions are done here. The server closes when that holds for the device too, or says what went wrong there.
+async fn last_word(
     sink: &mut SplitSink<DeviceStream, Message>,
     source: &mut SplitStream<DeviceStream>,
 ) -> Result<(), ConnectError> {
-    let _ = timeout(FAREWELL, async {
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        if sink.send(Message::Close(Some(normal))).await.is_ok() {
-            while let Some(Ok(_)) = source.next().await {}
+    let closed = timeout(FAREWELL, async {
+        loop {
+            match receive(source, &mut None).await {
+                Event::Closed(frame) => return farewell(frame),
+                Event::DeviceDone => {}
+                // All bytes have come, and those of ours were taken.
+                Event::OutputGone | Event::Failed(_) => return Ok(()),
+            }
         }
-    })
-    .await;
+    });
+    if let Ok(result) = closed.await {
+        return result;
+    }
+    let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    let _ = timeout(FAREWELL, sink.send(Message::Close(Some(normal)))).await;
     Ok(())
 }
 

@@ -78,7 +78,7 @@ pub(crate) async fn login(args: Login, environment: Environment) -> anyhow::Resu
     if password.expose().is_empty() {
         bail!(Usage("the password is empty".to_owned()));
     }
-    let session = Api::new(&dialer, &server, None).sign_in(&name, &password).await;
+    let session = Api::new(dialer, &server, None).sign_in(&name, &password).await;
     let session = session.map_err(|error| explain(&server, error))?;
     let until = time::local(&session.expires);
     let sign_in = SignIn { name: name.clone(), token: session.token, expires: session.expires, ca_file };
@@ -87,25 +87,25 @@ pub(crate) async fn login(args: Login, environment: Environment) -> anyhow::Resu
     Ok(())
 }
 
-/// Forgets the token and asks the server to forget it too.
+/// Deletes the token here, whatever else happens, and asks the server to forget it too.
 pub(crate) async fn logout(options: ServerOptions, environment: Environment) -> anyhow::Result<()> {
     // A token of the environment is not ours to end: only what `login` kept.
     let account = Account::choose(options, Environment { token: None, ..environment })?;
-    let api = account.api()?;
-    let told = api.sign_out().await;
+    let told = match account.api() {
+        Ok(api) => api.sign_out().await.map_err(|error| account.explain(error)),
+        Err(AccountError::NotSignedIn(server)) => return Err(AccountError::NotSignedIn(server).into()),
+        Err(error) => Err(error.into()),
+    };
     CredentialsFile::of_user()?.change(|credentials| credentials.forget(&account.server))?;
     match told {
-        Ok(()) => note(&format!("Signed out of {}.", account.server)),
-        Err(ApiError::Refused(refusal)) if refusal.status == StatusCode::UNAUTHORIZED => {
-            note(&format!("Signed out of {} (the sign-in had ended before).", account.server));
+        Err(error) if !matches!(error.downcast_ref(), Some(AccountError::SignInEnded(_))) => {
+            Err(error.context("the token is deleted here, but not on the server, which takes it until it ends"))
         }
-        Err(error) => {
-            return Err(anyhow::Error::from(error).context(
-                "the token is deleted here, but the server could not be told, and would take it until it ends",
-            ));
+        _ => {
+            note(&format!("Signed out of {}.", account.server));
+            Ok(())
         }
     }
-    Ok(())
 }
 
 /// The authority named at an earlier sign-in holds for the next one too.

@@ -27,7 +27,7 @@ const PROBLEM_MAX: usize = 64 << 10;
 
 /// A server that questions can be put to, as somebody or as nobody yet.
 pub(crate) struct Api<'a> {
-    dialer: &'a Dialer,
+    dialer: Dialer,
     server: &'a ServerAddress,
     token: Option<&'a Secret>,
 }
@@ -126,7 +126,7 @@ pub(super) struct Answer {
 
 impl<'a> Api<'a> {
     /// Questions to `server`, put with `token` if there is one.
-    pub(crate) fn new(dialer: &'a Dialer, server: &'a ServerAddress, token: Option<&'a Secret>) -> Self {
+    pub(crate) fn new(dialer: Dialer, server: &'a ServerAddress, token: Option<&'a Secret>) -> Self {
         Self { dialer, server, token }
     }
 

@@ -178,7 +178,10 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
 fn explain(server: &ServerAddress, cause: io::Error) -> DialError {
     let server = server.clone();
     match cause.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => DialError::UnknownAuthority(server),
+        // A bad signature: the known authority has the name of the server's, and another key, as when it was made anew.
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            DialError::UnknownAuthority(server)
+        }
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => DialError::WrongName(server),
