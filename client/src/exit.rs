@@ -1,7 +1,8 @@
 //! Exit codes (sysexits.h), and which failure ends with which.
 
 use crate::account::AccountError;
-use crate::connect::ConnectError;
+use crate::carry::CarryError;
+use crate::connect::NoService;
 use crate::credentials::CredentialsError;
 use crate::login::LoginError;
 use crate::server::{AddressError, ApiError, DialError, ProxyError, TrustError};
@@ -39,6 +40,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if error.is::<TrustError>() || error.is::<CredentialsError>() {
         return Some(CONFIGURATION);
     }
+    if error.is::<NoService>() {
+        return Some(UNAVAILABLE);
+    }
     if let Some(error) = error.downcast_ref() {
         return Some(of_account(error));
     }
@@ -49,7 +53,7 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(of_dial(error));
     }
     if let Some(error) = error.downcast_ref() {
-        return Some(of_connect(error));
+        return Some(of_carry(error));
     }
     if let Some(error) = error.downcast_ref() {
         return Some(of_login(error));
@@ -101,9 +105,9 @@ fn of_login(error: &LoginError) -> u8 {
     }
 }
 
-fn of_connect(error: &ConnectError) -> u8 {
+fn of_carry(error: &CarryError) -> u8 {
     match error {
-        ConnectError::Ended(_) | ConnectError::Lost(_) | ConnectError::Cut => UNAVAILABLE,
-        ConnectError::Input(_) | ConnectError::Output(_) => IO,
+        CarryError::Ended(_) | CarryError::Lost(_) | CarryError::Cut => UNAVAILABLE,
+        CarryError::Input(_) | CarryError::Output(_) => IO,
     }
 }

@@ -1,6 +1,7 @@
 //! The person's command line for Linkspan: parses, runs the command, and turns a failure into a sentence and an exit code.
 
 mod account;
+mod carry;
 mod cli;
 mod connect;
 mod credentials;

@@ -105,9 +105,6 @@ fn the_way_out_may_be_a_proxy() {
     let (refused, asked) = serving.join().unwrap();
     assert!(asked.starts_with("CONNECT remote.example.com:443 HTTP/1.1\r\n"), "{asked}");
     assert!(!refused.contains("roxy-"), "{refused}");
-    assert!(
-        asked.to_ascii_lowercase().contains("proxy-authorization: basic ywuubtpwyxnzihdvcmq=")
-            || asked.contains("YW5uYTpwYXNzIHdvcmQ="),
-        "{asked}"
-    );
+    assert!(asked.to_ascii_lowercase().contains("proxy-authorization: basic "), "{asked}");
+    assert!(asked.contains("Basic YW5uYTpwYXNzIHdvcmQ=\r\n"), "{asked}");
 }
