@@ -7,4 +7,5 @@ mod connect;
 mod devices;
 mod login;
 mod server;
+mod ssh;
 mod trust;

@@ -50,6 +50,8 @@ pub(crate) enum Device {
     Close(u16, &'static str),
     /// The connection is cut without a word.
     Cut,
+    /// A TCP service on this machine.
+    Tcp(SocketAddr),
     /// Sends so many bytes, as fast as they are taken, with a ping in the middle that must be answered.
     Flood(u64),
 }
@@ -257,9 +259,42 @@ where
             let got = collect(&mut socket).await?;
             return close(socket, 4502, String::from_utf8(got).unwrap()).await;
         }
+        Device::Tcp(address) => return bridge(socket, address).await,
         Device::Flood(total) => flood(&mut socket, total, flooded).await?,
     }
     socket.send(Message::Binary(Bytes::new())).await?;
+    close(socket, 1000, String::new()).await
+}
+
+/// Both ways at once, each with an end of its own, as the real server does.
+async fn bridge<S>(socket: WebSocketStream<S>, address: SocketAddr) -> Result<(), tokio_tungstenite::tungstenite::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
+    let (mut sink, mut source) = socket.split();
+    let up = async {
+        while let Some(Message::Binary(bytes)) = source.next().await.transpose()? {
+            if bytes.is_empty() {
+                break;
+            }
+            to.write_all(&bytes).await?;
+        }
+        to.shutdown().await?;
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+    };
+    let down = async {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let count = from.read(&mut buffer).await?;
+            sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..count]))).await?;
+            if count == 0 {
+                return Ok::<_, tokio_tungstenite::tungstenite::Error>(());
+            }
+        }
+    };
+    tokio::try_join!(up, down)?;
+    let socket = sink.reunite(source).map_err(|_| tokio_tungstenite::tungstenite::Error::ConnectionClosed)?;
     close(socket, 1000, String::new()).await
 }
 
