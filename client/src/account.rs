@@ -23,7 +23,7 @@ pub(crate) struct Environment {
 /// What the command line says.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ServerOptions {
-    /// The server to speak to, instead of the one signed in to last [environment: LINKSPAN_SERVER]
+    /// The server, if not the one signed in to last [environment: LINKSPAN_SERVER]
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub(crate) struct ServerOptions {
 /// Whom to trust besides the system's certificate authorities.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct TrustOptions {
-    /// Also trust servers that the certificate authorities in this PEM file vouch for [environment: LINKSPAN_CA_FILE]
+    /// Also trust the certificate authorities in this PEM file [environment: LINKSPAN_CA_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 }

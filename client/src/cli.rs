@@ -12,7 +12,7 @@ use crate::stdio::print;
 
 /// Reach a device behind a Linkspan gateway from anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "linkspan", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "linkspan", version, arg_required_else_help = true)]
 #[command(long_about = ABOUT, after_long_help = MORE, after_help = "`linkspan --help` tells more, with examples.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -62,8 +62,8 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
 const ABOUT: &str = "\
 Reach a device behind a Linkspan gateway from anywhere.
 
-A gateway on the site's router keeps a connection to a Linkspan server. With an account on that \
-server, this program lists the devices and connects you to their services: SSH, VNC, or any other \
+A gateway on the site's router keeps a connection to a Linkspan server. With an account on that
+server, this program lists the devices and connects you to their services: SSH, VNC, or any other
 TCP protocol. Nothing is to be opened on the site's firewall.";
 
 const MORE: &str = "\
