@@ -158,7 +158,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.lock();
-        state.session.mux.finish(self.id, Instant::now().into_std());
+        state.session.mux.finish(self.id);
         state.wake_driver();
         Poll::Ready(Ok(()))
     }

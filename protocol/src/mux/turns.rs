@@ -1,7 +1,6 @@
 //! Whose turn it is to send: quiet streams before bulk, each class in fair turns.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::stream::Sending;
 use crate::frame::StreamId;
@@ -28,11 +27,11 @@ impl Turns {
     }
 
     /// Queues a stream up behind its like, if it may send and does not wait already.
-    pub(super) fn schedule(&mut self, id: StreamId, sending: &mut Sending, now: Instant) {
+    pub(super) fn schedule(&mut self, id: StreamId, sending: &mut Sending) {
         if sending.class.is_some() || !sending.is_ready() {
             return;
         }
-        let class = sending.class_at(now);
+        let class = sending.class();
         sending.class = Some(class);
         match class {
             Class::Quiet => self.quiet.push_back(id),
