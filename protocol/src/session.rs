@@ -15,7 +15,7 @@ use crate::limits::{
     CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER_BUSY, PING_AFTER_MIN, PING_DEADLINE,
 };
 use crate::message::Close;
-use crate::mux::{Mux, Role, Settings, Violation};
+use crate::mux::{Mux, Role, Settings, Violation, give_back};
 
 /// Why a session at this end must end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,6 +168,7 @@ impl Session {
     pub fn poll_control(&mut self) -> Option<Bytes> {
         let message = self.control_ready.pop_front()?;
         self.control_ready_len -= message.len();
+        give_back(&mut self.control_ready);
         Some(message)
     }
 
@@ -267,6 +268,7 @@ impl Session {
         self.put_signs_of_life(&mut message, now);
         if let Some((last, piece)) = self.control_out.pop_front() {
             self.control_out_len -= piece.len();
+            give_back(&mut self.control_out);
             Frame::Control { last, piece }.encode(&mut message);
             self.sent += 1;
         }

@@ -258,7 +258,9 @@ impl Mux {
 
     /// The next thing to look at.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        give_back(&mut self.events);
+        event
     }
 
     /// Whether anything may be sent now.
@@ -275,6 +277,7 @@ impl Mux {
             frame.encode(message);
             frames += 1;
         }
+        give_back(&mut self.urgent);
         // What is urgent and found no room above leaves none here either: no DATA overtakes its OPEN.
         while message.len() + DATA_HEAD_MAX + DATA_MAX + FIN_MAX <= max
             && let Some(id) = self.turns.next()
@@ -407,6 +410,9 @@ impl Mux {
         {
             self.streams.remove(&id);
             self.turns.forget(id);
+            if self.streams.is_empty() {
+                self.streams.shrink_to(KEPT);
+            }
         }
     }
 
@@ -421,6 +427,16 @@ impl Mux {
     /// Answers that may wait: one of each kind for each stream, and some for those turned away.
     fn urgent_max(&self) -> usize {
         4 * self.settings.max_streams as usize + 256
+    }
+}
+
+/// Places that an empty queue or table keeps; the rest of what a burst took is given back.
+pub(crate) const KEPT: usize = 3;
+
+/// Gives back what a burst took, once the queue is empty.
+pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        queue.shrink_to(KEPT);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::give_back;
 use super::stream::Sending;
 use crate::frame::StreamId;
 
@@ -41,12 +42,17 @@ impl Turns {
 
     /// The next stream's turn. It no longer waits: schedule it again afterwards.
     pub(super) fn next(&mut self) -> Option<StreamId> {
-        self.quiet.pop_front().or_else(|| self.bulk.pop_front())
+        let next = self.quiet.pop_front().or_else(|| self.bulk.pop_front());
+        give_back(&mut self.quiet);
+        give_back(&mut self.bulk);
+        next
     }
 
     /// Takes a stream out that ended.
     pub(super) fn forget(&mut self, id: StreamId) {
         self.quiet.retain(|other| *other != id);
         self.bulk.retain(|other| *other != id);
+        give_back(&mut self.quiet);
+        give_back(&mut self.bulk);
     }
 }
