@@ -1,4 +1,5 @@
 //! The bytes of the language, fixed: changing one of them means a new version of the language.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

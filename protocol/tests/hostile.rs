@@ -1,4 +1,5 @@
 //! What a hostile peer may send: it is refused or ignored, and never makes either end panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod pair;
 

@@ -1,4 +1,5 @@
 //! Two sessions over a wire that delays, stops and breaks: what each promises the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod pair;
 

@@ -1,5 +1,6 @@
 //! How much memory a session holds: next to nothing while idle, and a known bound under any flood.
 #![allow(unsafe_code, reason = "counting what is allocated needs an allocator of our own")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -242,7 +242,7 @@ fn seeds(count: u64) -> Vec<u64> {
 
 #[test]
 fn random_schedules_lose_and_mix_up_nothing() {
-    for seed in seeds(40) {
+    for seed in seeds(25) {
         let _seed = Seed(seed);
         let mut chaos = Chaos::new(seed);
         for _ in 0..1500 {
@@ -254,7 +254,7 @@ fn random_schedules_lose_and_mix_up_nothing() {
 
 #[test]
 fn a_link_cut_anywhere_ends_every_stream_with_a_true_beginning() {
-    for seed in seeds(40) {
+    for seed in seeds(25) {
         let _seed = Seed(seed);
         let mut chaos = Chaos::new(seed);
         let cut = 50 + chaos.random.below(1000);
