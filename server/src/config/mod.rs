@@ -76,12 +76,6 @@ pub struct Access {
 pub struct Limits {
     /// Connections open at once, over all listeners.
     pub max_connections: usize,
-    /// From accept to the end of the TLS handshake.
-    pub handshake: Duration,
-    /// For a whole request head to arrive.
-    pub request_head: Duration,
-    /// Without a request on an open connection.
-    pub keep_alive: Duration,
     /// For a gateway to reach a device.
     pub device_connect: Duration,
     /// For a device to begin its answer.
@@ -101,10 +95,7 @@ impl Default for Access {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 15_000,
-            handshake: Duration::from_secs(10),
-            request_head: Duration::from_secs(15),
-            keep_alive: Duration::from_secs(75),
+            max_connections: 18_000,
             device_connect: Duration::from_secs(10),
             device_answer: Duration::from_secs(60),
             stream_idle: Duration::from_hours(2),

@@ -129,23 +129,11 @@ fn access(root: &Section<'_>, problems: &mut Problems<'_>) -> Access {
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
-    let keys = [
-        "max_connections",
-        "handshake",
-        "request_head",
-        "keep_alive",
-        "device_connect",
-        "device_answer",
-        "stream_idle",
-        "drain",
-    ];
+    let keys = ["max_connections", "device_connect", "device_answer", "stream_idle", "drain"];
     let section = root.section("limits", &keys, problems);
     let fallback = Limits::default();
     let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
     Limits {
-        handshake: time("handshake", fallback.handshake),
-        request_head: time("request_head", fallback.request_head),
-        keep_alive: time("keep_alive", fallback.keep_alive),
         device_connect: time("device_connect", fallback.device_connect),
         device_answer: time("device_answer", fallback.device_answer),
         stream_idle: time("stream_idle", fallback.stream_idle),
@@ -220,9 +208,6 @@ mod tests {
             "session_lifetime",
             "session_idle",
             "max_connections",
-            "handshake",
-            "request_head",
-            "keep_alive",
             "device_connect",
             "device_answer",
             "stream_idle",
@@ -246,7 +231,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_place() {
         let source = "state_dri = \"/x\"\n[listen]\nhttps = \"443\"\nhttp = [\"0.0.0.0:80\", 81]\n[site]\n\
             console = \"https://c.test/\"\nzone = \"*.z.test\"\nport = \"443\"\n[tls]\nacme = true\n[store]\n\
-            url = \"postgres://db/x\"\n[limits]\nhandshake = \"soon\"\nmax_connections = 1\n[ldap]\nurl = \"x\"\n";
+            url = \"postgres://db/x\"\n[limits]\ndrain = \"soon\"\nmax_connections = 1\n[ldap]\nurl = \"x\"\n";
         let expected = [
             "line 1, column 1: unknown key `state_dri`; did you mean `state_dir`?",
             "line 3, column 9: `443` is not an address and port; write `0.0.0.0:443`, or `[::]:443` for IPv6",
@@ -257,7 +242,7 @@ mod tests {
             "line 10, column 8: `acme` is not available in this version; write `certificate_file` and `key_file`, \
              kept fresh by an ACME client of your choice",
             "line 12, column 7: PostgreSQL is not available in this version; write `sqlite:/path/linkspan.db`",
-            "line 14, column 13: `soon` is not a time; write `30s`, `5m` or `12h`",
+            "line 14, column 9: `soon` is not a time; write `30s`, `5m` or `12h`",
             "line 15, column 19: `max_connections` is a whole number from 16 to 10000000, without quotes",
             "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, limits",
         ];
