@@ -164,7 +164,7 @@ mod tests {
 
     const HOST: &str = "plc1.z.test";
 
-    fn header<'r>(response: &'r Response<Body>, name: http::HeaderName) -> &'r str {
+    fn header(response: &Response<Body>, name: http::HeaderName) -> &str {
         response.headers()[name].to_str().unwrap()
     }
 
