@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The counts; clones share them.
 #[derive(Clone, Debug)]
-pub struct Arrivals {
+pub(super) struct Arrivals {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
     limit: usize,
 }
@@ -21,12 +21,12 @@ pub struct Arrival {
 
 impl Arrivals {
     /// At most so many at once for each address.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { counts: Arc::default(), limit }
     }
 
     /// Counts a new connection; none if its address has too many.
-    pub fn enter(&self, address: IpAddr) -> Option<Arrival> {
+    pub(super) fn enter(&self, address: IpAddr) -> Option<Arrival> {
         let address = group(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();

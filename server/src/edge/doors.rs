@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
+use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use linkspan_protocol::message::DeviceReport;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,11 +54,9 @@ pub enum NoStream {
     StreamLimit(u32),
 }
 
-/// A stream to a device's service.
+/// A stream to a device's service. What is written may be on its way before the gateway has reached the device; that it
+/// could not shows as an error of the first read.
 pub trait DeviceStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Resolves when the gateway has connected to the device, or with why it could not.
-    fn opened(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
-
     /// What a failed read or write means.
     fn fault(error: &io::Error) -> Fault;
 }
@@ -89,7 +88,7 @@ pub trait Doors: Clone + Send + Sync + 'static {
         purpose: Purpose,
     ) -> impl Future<Output = Result<Option<Found<Self::Gateway>>, Broken>> + Send;
 
-    /// Asks the gateway for a stream; data may be written to it before it is open.
+    /// Asks the gateway for a stream, without waiting for its answer.
     fn open(
         &self,
         device: &Found<Self::Gateway>,
@@ -105,4 +104,21 @@ pub trait Doors: Clone + Send + Sync + 'static {
 
     /// Whether a cookie of this name is ours, so that no device may see or set it.
     fn is_own_cookie(name: &str) -> bool;
+}
+
+impl DeviceStream for Stream {
+    fn fault(error: &io::Error) -> Fault {
+        let Some(reset) = reset_of(error) else { return Fault::Internal };
+        match reset.reason {
+            ResetReason::NotListed => Fault::NotListed,
+            ResetReason::Refused => Fault::Refused,
+            ResetReason::Unreachable => Fault::Unreachable,
+            ResetReason::TimedOut => Fault::ConnectTimeout,
+            ResetReason::NameNotFound => Fault::NameNotFound,
+            ResetReason::DeviceReset | ResetReason::Idle | ResetReason::Cancelled => Fault::DeviceReset,
+            ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost,
+            ResetReason::StreamLimit => Fault::GatewayFull,
+            ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(reset.text.clone()),
+        }
+    }
 }

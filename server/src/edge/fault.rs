@@ -24,6 +24,10 @@ pub enum Fault {
     Offline(Option<Timestamp>),
     /// The gateway carries as many streams as it may.
     StreamLimit(u32),
+    /// The gateway says that it has no room for another stream.
+    GatewayFull,
+    /// The gateway failed to do its part, and says so.
+    Gateway(String),
     /// The gateway's configuration does not list the service (any more).
     NotListed,
     /// Nothing listens on the device's port.
@@ -76,9 +80,13 @@ impl Fault {
             | Self::SignIn
             | Self::ForbiddenOrigin
             | Self::NotAPage => self.of_request(),
-            Self::Offline(_) | Self::StreamLimit(_) | Self::NotListed | Self::LinkLost | Self::Internal => {
-                self.of_path()
-            }
+            Self::Offline(_)
+            | Self::StreamLimit(_)
+            | Self::GatewayFull
+            | Self::Gateway(_)
+            | Self::NotListed
+            | Self::LinkLost
+            | Self::Internal => self.of_path(),
             _ => self.of_device(),
         }
     }
@@ -159,6 +167,21 @@ impl Fault {
                 "Close pages you do not need, or try again in a moment.",
             )
             .retry(5),
+            Self::GatewayFull => words(
+                StatusCode::TOO_MANY_REQUESTS,
+                "gateway-full",
+                "Too much at once",
+                "The device's gateway has no room for another connection.",
+                "Close pages you do not need, or try again in a moment.",
+            )
+            .retry(5),
+            Self::Gateway(what) => words(
+                StatusCode::BAD_GATEWAY,
+                "gateway-failed",
+                "The gateway could not do it",
+                format!("The device's gateway could not do its part: {what}"),
+                "Try again; if it stays, look at the gateway's log.",
+            ),
             Self::NotListed => words(
                 StatusCode::BAD_GATEWAY,
                 "not-listed",

@@ -69,8 +69,8 @@ pub const DEVICE_LINES: usize = 128;
 pub const POOL_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for one session at one service; browsers use six.
 pub const POOL_PER_KEY: usize = 6;
-/// Idle connections kept in all.
-pub const POOL_TOTAL: usize = 2048;
+/// Sessions and services, taken together, that connections are kept for.
+pub const POOL_KEYS: usize = 1024;
 /// How long a connection may take to become idle after its answer was read.
 pub const POOL_SETTLE: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::arrivals::{Arrival, Arrivals};
 use super::limits;
@@ -125,6 +125,11 @@ impl House {
         self.tasks.spawn(async move {
             let _ = closed.run_until_cancelled(task).await;
         });
+    }
+
+    /// Runs a task that ends when its handle is dropped, or with the house.
+    pub fn spawn_owned(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(self.tasks.spawn(task))
     }
 
     /// Cancelled when connections should come to an end.

@@ -114,7 +114,9 @@ fn article(words: &Words) -> Markup {
 
 fn policy() -> String {
     let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
-    format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 }
 
 fn problem(words: &Words) -> String {
@@ -171,6 +173,8 @@ mod tests {
             Fault::NotAPage,
             Fault::Offline(None),
             Fault::StreamLimit(7),
+            Fault::GatewayFull,
+            Fault::Gateway(String::new()),
             Fault::NotListed,
             Fault::Refused,
             Fault::Unreachable,

@@ -23,7 +23,9 @@ impl Answers for Redirect {
                 .body(body::empty())
             {
                 Ok(response) => response,
-                Err(_) => pages::answer(&Fault::BadRequest("the address cannot be written in a header"), request.headers()),
+                Err(_) => {
+                    pages::answer(&Fault::BadRequest("the address cannot be written in a header"), request.headers())
+                }
             },
             None => pages::answer(&Fault::Unknown, request.headers()),
         }

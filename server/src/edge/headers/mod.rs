@@ -25,17 +25,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What `Connection` may not remove: a device that does not get these would read another request than we allowed.
-const PROTECTED: [&str; 9] = [
-    "host",
-    "content-length",
-    "content-type",
-    "cookie",
-    "set-cookie",
-    "authorization",
-    "origin",
-    "expect",
-    "trailer",
-];
+const PROTECTED: [&str; 9] =
+    ["host", "content-length", "content-type", "cookie", "set-cookie", "authorization", "origin", "expect", "trailer"];
 
 /// Removes what belongs to one connection only, also what `Connection` names.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -78,3 +69,6 @@ impl GetAllMut for HeaderMap {
         self.iter_mut().filter(|(found, _)| *found == name).map(|(_, value)| value).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

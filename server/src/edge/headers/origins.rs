@@ -2,7 +2,7 @@
 
 use linkspan_protocol::message::{DeviceReport, ServiceKind, ServiceReport};
 
-use crate::edge::target::{Site, Target};
+use crate::edge::target::Site;
 
 /// The addresses of one device's web services, as the device writes them and as people see them.
 #[derive(Clone, Debug)]
@@ -27,11 +27,8 @@ impl Origins {
     /// The web services of a device; `service` must be one of them.
     pub fn new(site: &Site, device: &DeviceReport, service: &ServiceReport) -> Self {
         let web: Vec<&ServiceReport> = device.services.iter().filter(|service| service.kind.is_web()).collect();
-        let services = web
-            .iter()
-            .enumerate()
-            .map(|(index, service)| Published::new(site, device, service, index == 0))
-            .collect();
+        let services =
+            web.iter().enumerate().map(|(index, service)| Published::new(site, device, service, index == 0)).collect();
         let current = web.iter().position(|other| other.name == service.name).unwrap_or(0);
         Self { services, current }
     }
@@ -90,8 +87,8 @@ impl Published {
             _ => return false,
         };
         let (host, port) = split(authority, own);
-        own == self.scheme && port == Some(self.port) && self.hosts.contains(&host)
-            || own == self.scheme && authority.eq_ignore_ascii_case(&self.host_header)
+        let listed = port == Some(self.port) && self.hosts.contains(&host);
+        own == self.scheme && (listed || authority.eq_ignore_ascii_case(&self.host_header))
     }
 }
 
@@ -116,9 +113,4 @@ fn strip_origin<'u>(url: &'u str, origin: &str) -> Option<&'u str> {
     let start = url.get(..origin.len())?;
     let rest = url.get(origin.len()..)?;
     (start.eq_ignore_ascii_case(origin) && (rest.is_empty() || rest.starts_with(['/', '?', '#']))).then_some(rest)
-}
-
-/// Whether an origin is one of this device's, at any of its services.
-pub(in crate::edge) fn is_of_device(site: &Site, device: &DeviceReport, origin: &str) -> bool {
-    matches!(site.origin_target(origin), Some(Target::Device { device: name, .. }) if name == device.name)
 }

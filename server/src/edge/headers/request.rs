@@ -1,8 +1,6 @@
 //! The headers of a request on its way to a device (pure).
 
-use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, ORIGIN, REFERER, TE, TRAILER, UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, ORIGIN, REFERER, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 
 use super::{Origins, cookies, rewrite, strip_hop_by_hop, words};
@@ -61,7 +59,7 @@ fn is_claim(name: &str) -> bool {
             .contains(&name.as_str());
     let aliased = ["host", "cookie", "authorization", "content-length", "content-type", "transfer-encoding", "origin"]
         .contains(&name.as_str())
-        || [CONNECTION, EXPECT, REFERER, TE, TRAILER, UPGRADE, COOKIE].iter().any(|known| *known == name);
+        || [CONNECTION, EXPECT, REFERER, TE, TRAILER, UPGRADE, COOKIE].iter().any(|known| *known == *name);
     claimed || (alias && aliased)
 }
 

@@ -10,13 +10,8 @@ use super::{HOP_BY_HOP, Origins, cookies, rewrite, strip_hop_by_hop};
 use crate::edge::pages::ERROR_HEADER;
 
 /// A device decides for itself, not for the browser's dealings with our whole zone.
-const NOT_FOR_DEVICES: [HeaderName; 5] = [
-    STRICT_TRANSPORT_SECURITY,
-    PUBLIC_KEY_PINS,
-    ALT_SVC,
-    HeaderName::from_static("clear-site-data"),
-    ERROR_HEADER,
-];
+const NOT_FOR_DEVICES: [HeaderName; 5] =
+    [STRICT_TRANSPORT_SECURITY, PUBLIC_KEY_PINS, ALT_SVC, HeaderName::from_static("clear-site-data"), ERROR_HEADER];
 
 /// Turns a device's headers into those for the browser; `switching`: the answer is 101.
 pub fn to_browser(headers: &mut HeaderMap, origins: &Origins, is_own: fn(&str) -> bool, switching: bool) {

@@ -25,7 +25,7 @@ enum State {
 
 /// Follows request framing. Feed it what has been received and not yet let through.
 #[derive(Debug)]
-pub struct Framing {
+pub(super) struct Framing {
     state: State,
     upgrade: bool,
     requests: u64,
@@ -33,7 +33,7 @@ pub struct Framing {
 
 /// In which part of a connection's life the reader is; each part has its own deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Between requests: not a byte of the next one was seen.
     Idle,
     /// In a request head.
@@ -55,7 +55,7 @@ impl Default for Framing {
 impl Framing {
     /// How many of these bytes may go on, starting with the first; zero means that more must be read to tell.
     /// `held` must begin where the last call's bytes ended.
-    pub fn advance(&mut self, held: &[u8]) -> Result<usize, Refusal> {
+    pub(super) fn advance(&mut self, held: &[u8]) -> Result<usize, Refusal> {
         match &mut self.state {
             State::Head { reader, lines } => {
                 let Some((head, end)) = read_head(reader, lines, held)? else { return Ok(0) };
@@ -102,19 +102,19 @@ impl Framing {
     }
 
     /// The request for another protocol was answered: with 101, or like any other request.
-    pub fn switched(&mut self, raw: bool) {
+    pub(super) fn switched(&mut self, raw: bool) {
         if matches!(self.state, State::Switching) {
             self.state = if raw { State::Raw } else { State::head() };
         }
     }
 
     /// Request heads let through so far.
-    pub fn requests(&self) -> u64 {
+    pub(super) fn requests(&self) -> u64 {
         self.requests
     }
 
     /// Which deadline holds.
-    pub fn phase(&self, held: usize) -> Phase {
+    pub(super) fn phase(&self, held: usize) -> Phase {
         match &self.state {
             State::Head { .. } if held == 0 => Phase::Idle,
             State::Head { .. } => Phase::Head,
@@ -125,7 +125,7 @@ impl Framing {
     }
 
     /// Bytes that may pass without being looked at: the rest of a body or of a chunk.
-    pub fn plain(&self) -> u64 {
+    pub(super) fn plain(&self) -> u64 {
         match self.state {
             State::Data { left, .. } => left,
             State::Raw => u64::MAX,
@@ -134,7 +134,7 @@ impl Framing {
     }
 
     /// Notes that so many plain bytes have passed.
-    pub fn passed(&mut self, bytes: usize) {
+    pub(super) fn passed(&mut self, bytes: usize) {
         if let State::Data { left, chunked } = &mut self.state {
             *left = left.saturating_sub(bytes as u64);
             if *left == 0 {

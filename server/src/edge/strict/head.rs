@@ -5,7 +5,7 @@ use crate::edge::limits;
 
 /// How the bytes after a head belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
+pub(super) enum BodyFraming {
     /// So many bytes.
     Length(u64),
     /// Chunks, the last of size zero, then trailers.
@@ -14,16 +14,16 @@ pub enum BodyFraming {
 
 /// A complete and valid head, in as much as framing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     /// The body's framing.
-    pub body: BodyFraming,
+    pub(super) body: BodyFraming,
     /// Whether the client asks to go on with another protocol.
-    pub upgrade: bool,
+    pub(super) upgrade: bool,
 }
 
 /// What has been read of a head so far.
 #[derive(Debug, Default)]
-pub struct HeadReader {
+pub(super) struct HeadReader {
     request_line: bool,
     http_10: bool,
     lines: usize,
@@ -35,7 +35,7 @@ pub struct HeadReader {
 
 impl HeadReader {
     /// Takes one line without its CRLF; the empty line ends the head.
-    pub fn line(&mut self, line: &[u8]) -> Result<Option<Head>, Refusal> {
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<Option<Head>, Refusal> {
         if !self.request_line {
             self.request_line(line)?;
             self.request_line = true;
@@ -117,7 +117,7 @@ impl HeadReader {
 }
 
 /// Splits a header or trailer line into name and trimmed value, and checks both.
-pub fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Bad("a header line is folded"));
     }

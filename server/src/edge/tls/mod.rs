@@ -141,11 +141,9 @@ impl Certificates {
 
     /// Says so, loudly, if the certificate ends soon.
     pub fn warn_if_ending(&self) {
-        if let Some(end) = self.not_after()
-            && end.duration_since(Timestamp::now()).unsigned_abs() < WARN_BEFORE
-            || self.not_after().is_some_and(|end| end < Timestamp::now())
-        {
-            tracing::warn!(end = ?self.not_after(), "the server's certificate ends soon, or has ended");
+        let soon = Timestamp::now().saturating_add(WARN_BEFORE).unwrap_or(Timestamp::MAX);
+        if let Some(end) = self.not_after().filter(|end| *end < soon) {
+            tracing::warn!(%end, "the server's certificate ends soon, or has ended; put a new one in its place");
         }
     }
 }
@@ -156,7 +154,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn load(source: &Source, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn load(source: &Source, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, TlsError> {
     match source {
         Source::Files { certificate_file, key_file } => files::load(certificate_file, key_file, provider),
         Source::OwnCa { state_dir, console, zone } => {

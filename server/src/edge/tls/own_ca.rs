@@ -38,7 +38,12 @@ pub(super) fn names(console: &str, zone: &str) -> Vec<String> {
     let mut names = vec![console.to_owned(), zone.to_owned(), format!("*.{zone}")];
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     let mut seen = Vec::with_capacity(names.len());
-    names.retain(|name| !seen.contains(name) && { seen.push(name.clone()); true });
+    names.retain(|name| {
+        !seen.contains(name) && {
+            seen.push(name.clone());
+            true
+        }
+    });
     names
 }
 
