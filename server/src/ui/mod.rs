@@ -78,7 +78,7 @@ pub fn content_security_policy() -> HeaderValue {
 /// The same for pages with the sign-in form: browsers hold the redirects that follow a form against `form-action`, and
 /// those lead to a device's host.
 pub(crate) fn sign_in_policy(site: &Site) -> HeaderValue {
-    policy(&format!("'self' {}", site.device_origin("*")))
+    policy(&format!("'self' {}", site.origin_of("*")))
 }
 
 fn policy(form_action: &str) -> HeaderValue {
