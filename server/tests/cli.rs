@@ -1,4 +1,5 @@
 //! The real binary: what it prints where, which exit codes it ends in, and how it takes signals.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
