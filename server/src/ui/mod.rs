@@ -26,7 +26,8 @@ pub fn page(title: &str, body: Markup) -> Markup {
         html! {
             main.alone {
                 div.card {
-                    (brand())
+                    // No link: on a device's host it would lead to the device.
+                    span.brand { (PreEscaped(LOGO)) "Linkspan" }
                     (body)
                 }
             }
@@ -41,7 +42,7 @@ pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup
         html! {
             header.top {
                 div {
-                    (brand())
+                    a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
                     form method="post" action="/logout" {
                         span.who.soft.small title=(format!("{} ({})", who.name, who.role)) { (who.name) }
                         button.quiet.small type="submit" { "Sign out" }
@@ -106,10 +107,6 @@ fn document(title: &str, body: Markup) -> Markup {
             body { (body) }
         }
     }
-}
-
-fn brand() -> Markup {
-    html! { a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" } }
 }
 
 #[cfg(test)]
