@@ -1,5 +1,6 @@
 //! Two sessions over a wire that delays, stops and breaks: what each promises the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a test begins at some time")]
 
 mod pair;
 

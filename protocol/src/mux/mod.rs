@@ -26,7 +26,8 @@ pub enum Role {
     Server,
 }
 
-/// What the two ends agreed on in the handshake.
+/// What the two ends agreed on in the handshake. Windows are taken for no less than [`WINDOW_MIN`] and no more than
+/// [`WINDOW_MAX`], by both ends alike.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Credit in bytes that this end gives on a new stream.
@@ -115,7 +116,7 @@ pub struct Mux {
 impl Mux {
     /// No streams yet.
     pub fn new(role: Role, mut settings: Settings) -> Self {
-        settings.send_window = settings.send_window.min(WINDOW_MAX);
+        settings.send_window = settings.send_window.clamp(WINDOW_MIN, WINDOW_MAX);
         settings.receive_window = settings.receive_window.clamp(WINDOW_MIN, WINDOW_MAX);
         Self {
             role,
