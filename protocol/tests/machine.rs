@@ -78,6 +78,25 @@ fn a_stream_that_was_finished_and_let_go_still_sends_all() {
 }
 
 #[test]
+fn an_early_answer_is_not_overtaken_by_the_reset_behind_it() {
+    let mut pair = Pair::new(Offer::default());
+    let id = pair.open();
+    pair.write(SERVER, id, &[1; SEND_QUEUE_MAX]);
+    pair.advance(SOON).unwrap();
+    let answer = vec![7; SEND_QUEUE_MAX];
+    assert_eq!(pair.write(GATEWAY, id, &answer), answer.len());
+    pair.ends[GATEWAY].mux.finish(id);
+    pair.ends[GATEWAY].mux.release(id);
+    pair.advance(SOON).unwrap();
+    assert_eq!(pair.ends[GATEWAY].mux.open_streams(), 0);
+    assert_eq!(pair.read(SERVER, id), (answer, true));
+    let cancelled = pair.ends[SERVER].mux.write(id, b"the rest of the upload", pair.now).unwrap_err();
+    assert_eq!(cancelled.reason, ResetReason::Cancelled);
+    pair.ends[SERVER].mux.release(id);
+    assert_eq!(pair.ends[SERVER].mux.open_streams(), 0);
+}
+
+#[test]
 fn the_end_needs_no_credit_but_waits_for_the_data_before_it() {
     let mut pair = Pair::new(Offer { gateway_window: 16 * 1024, ..Offer::default() });
     let id = pair.open();

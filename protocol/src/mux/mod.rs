@@ -232,16 +232,27 @@ impl Mux {
         }
     }
 
-    /// The owner of the stream is gone. What it finished is still sent; otherwise the stream is reset as cancelled.
+    /// The owner of the stream is gone. What it finished is still sent; then, or at once, the stream is reset as
+    /// cancelled if the other end has not finished.
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.released = true;
-        if stream.reset.is_none() && !(stream.receive.ended && stream.send.half != Half::Open) {
-            self.urgent.push_back(Frame::Reset(id, Reset::new(ResetReason::Cancelled, "")));
+        stream.receive.discard();
+        if stream.reset.is_none() && stream.send.half != Half::Finishing {
+            self.cancel(id);
+        }
+        self.remove_if_over(id);
+    }
+
+    /// Resets a stream that nobody owns any more, unless it is over.
+    fn cancel(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.is_over()
+        {
+            self.urgent.push_back(Frame::Reset(id, gone()));
             stream.end(gone());
             self.turns.forget(id);
         }
-        self.remove_if_over(id);
     }
 
     /// Ends every stream with `reset` without a word to the other end: the link is gone.
@@ -400,6 +411,9 @@ impl Mux {
             self.events.push_back(Event::Writable(id));
         }
         self.turns.schedule(id, &mut stream.send);
+        if stream.released && stream.send.half == Half::Finished {
+            self.cancel(id);
+        }
         self.remove_if_over(id);
         frames
     }
