@@ -106,6 +106,25 @@ fn credit_that_was_given_back_may_be_used_once() {
 }
 
 #[test]
+fn credit_is_not_given_for_ever_to_an_end_that_does_not_read() {
+    let now = Instant::now();
+    for let_go in [false, true] {
+        let mut gateway = session(Role::Gateway, now);
+        gateway.handle_message(message(&[open(0)]), now).unwrap();
+        gateway.mux.finish(StreamId(0));
+        if let_go {
+            gateway.mux.release(StreamId(0));
+        }
+        let flooded = (0..100_000).find_map(|_| {
+            let told = gateway.handle_message(message(&[data(0, 8 * 1024)]), now).err();
+            while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), DATA_MAX) {}
+            told
+        });
+        assert_eq!(flooded, Some(SessionError::Violation(Violation::Credit(StreamId(0)))));
+    }
+}
+
+#[test]
 fn what_merely_crosses_or_is_useless_is_ignored() {
     let zero = StreamId(0);
     for role in [Role::Server, Role::Gateway] {

@@ -97,6 +97,22 @@ fn an_early_answer_is_not_overtaken_by_the_reset_behind_it() {
 }
 
 #[test]
+fn two_ends_that_finish_and_let_go_do_not_wait_for_each_other() {
+    let mut pair = Pair::new(Offer { server_window: 16 * 1024, gateway_window: 16 * 1024, max_streams: 10 });
+    let id = pair.open();
+    for end in [SERVER, GATEWAY] {
+        assert_eq!(pair.write(end, id, &[1; SEND_QUEUE_MAX]), SEND_QUEUE_MAX);
+    }
+    pair.advance(SOON).unwrap();
+    for end in [SERVER, GATEWAY] {
+        pair.ends[end].mux.finish(id);
+        pair.ends[end].mux.release(id);
+    }
+    pair.advance(Duration::from_secs(2)).unwrap();
+    assert_eq!([pair.ends[0].mux.open_streams(), pair.ends[1].mux.open_streams()], [0, 0]);
+}
+
+#[test]
 fn the_end_needs_no_credit_but_waits_for_the_data_before_it() {
     let mut pair = Pair::new(Offer { gateway_window: 16 * 1024, ..Offer::default() });
     let id = pair.open();

@@ -204,11 +204,7 @@ impl Mux {
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Read, Reset> {
         let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
         if let Some(data) = stream.receive.read(max) {
-            if let Some(more) = stream.receive.credit_due()
-                && stream.reset.is_none()
-            {
-                self.urgent.push_back(Frame::Window(id, more));
-            }
+            self.give_credit(id);
             return Ok(Read::Data(data));
         }
         match &stream.reset {
@@ -241,7 +237,22 @@ impl Mux {
         if stream.reset.is_none() && stream.send.half != Half::Finishing {
             self.cancel(id);
         }
+        self.give_credit(id);
         self.remove_if_over(id);
+    }
+
+    /// Tells the other end of what was read, once it is enough to be worth a frame. One that reads none of these frames
+    /// and sends all the same runs out of credit before they fill the memory.
+    fn give_credit(&mut self, id: StreamId) {
+        if self.urgent.len() >= 2 * self.urgent_max() {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.reset.is_none()
+            && let Some(more) = stream.receive.credit_due()
+        {
+            self.urgent.push_back(Frame::Window(id, more));
+        }
     }
 
     /// Resets a stream that nobody owns any more, unless it is over.
@@ -315,7 +326,11 @@ impl Mux {
             Frame::Data(id, data) => {
                 if let Some(stream) = self.known(id)? {
                     stream.receive.push(id, data)?;
-                    self.events.push_back(Event::Readable(id));
+                    if stream.released {
+                        self.give_credit(id);
+                    } else {
+                        self.events.push_back(Event::Readable(id));
+                    }
                 }
             }
             Frame::Window(id, more) => self.handle_window(id, more)?,

@@ -165,16 +165,19 @@ impl Receiving {
             return Err(Violation::AfterEnd(id));
         }
         self.credit = self.credit.checked_sub(data.len() as u64).ok_or(Violation::Credit(id))?;
-        if !self.discarding {
+        if self.discarding {
+            self.discard();
+        } else {
             self.buffer.push(data);
         }
         Ok(())
     }
 
-    /// Nobody will read: what came and what comes is dropped, and no credit is given back.
+    /// Nobody will read: what came and what comes is dropped, and counts as read so that neither end waits for ever.
     pub(super) fn discard(&mut self) {
         self.discarding = true;
         self.buffer = Buffer::default();
+        self.consumed = self.window - self.credit;
     }
 
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
