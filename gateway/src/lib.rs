@@ -1,1 +1,3 @@
-//! Placeholder
+//! The device side of Linkspan.
+pub mod config;
+mod nearest;
