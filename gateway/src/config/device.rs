@@ -8,7 +8,7 @@ use linkspan_protocol::message::{ServiceKind, Verify};
 
 use super::files;
 use super::problem::Wrong;
-use super::reader::{Reader, Section, Text};
+use super::reader::{Reader, Section, Span, Text};
 use super::value;
 use super::{Device, Service};
 use crate::nearest::nearest;
@@ -35,7 +35,7 @@ pub(super) fn name<N: FromStr<Err = NameError>>(reader: &Reader<'_>, text: &Text
     reader.check(&text.span(), result)
 }
 
-type Seen = HashMap<String, (u32, u32)>;
+type Seen = HashMap<String, Span>;
 
 fn device(mut section: Section<'_>, seen: &mut Seen) -> Option<Device> {
     let reader = section.reader;
@@ -57,8 +57,8 @@ fn device(mut section: Section<'_>, seen: &mut Seen) -> Option<Device> {
 
 fn unique<N: FromStr<Err = NameError> + ToString>(reader: &Reader<'_>, text: &Text<'_>, seen: &mut Seen) -> Option<N> {
     let name: N = name(reader, text)?;
-    let here = reader.place(&text.span());
-    if let Some((line, _)) = seen.insert(name.to_string(), here) {
+    if let Some(first) = seen.insert(name.to_string(), text.span()) {
+        let (line, _) = reader.place(&first);
         let what = format!("the name \"{}\" is taken already, in line {line}", name.to_string());
         reader.error(&text.span(), what, "give each its own name");
         return None;

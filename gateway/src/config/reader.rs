@@ -18,11 +18,14 @@ pub(super) type Span = Range<usize>;
 /// A text with its place.
 pub(super) type Text<'a> = Spanned<&'a str>;
 
+/// More problems than this are not told at once: whoever has a hundred will look again.
+const PROBLEMS_MAX: usize = 100;
+
 /// One file being read, with the problems found so far.
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Path,
     text: &'a str,
-    problems: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<(usize, Severity, Wrong)>>,
 }
 
 impl<'a> Reader<'a> {
@@ -53,17 +56,21 @@ impl<'a> Reader<'a> {
         place(self.text, span.start)
     }
 
-    /// All problems in the order of the file.
+    /// The problems in the order of the file; at most [`PROBLEMS_MAX`] of them, errors first to stay.
     pub(super) fn finish(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.place);
-        problems
+        let mut found = self.problems.into_inner();
+        found.sort_by_key(|(offset, severity, _)| (*severity == Severity::Warning, *offset));
+        found.truncate(PROBLEMS_MAX);
+        found.sort_by_key(|(offset, ..)| *offset);
+        let problem = |(offset, severity, Wrong { what, instead })| {
+            let place = Some(place(self.text, offset));
+            Problem { severity, file: self.file.to_owned(), place, what, instead }
+        };
+        found.into_iter().map(problem).collect()
     }
 
     fn note(&self, severity: Severity, span: &Span, wrong: Wrong) {
-        let place = Some(self.place(span));
-        let Wrong { what, instead } = wrong;
-        self.problems.borrow_mut().push(Problem { severity, file: self.file.to_owned(), place, what, instead });
+        self.problems.borrow_mut().push((span.start, severity, wrong));
     }
 }
 
