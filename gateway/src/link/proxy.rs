@@ -62,8 +62,9 @@ fn judge(answer: &str, proxy: &Proxy, to: &HostPort) -> Result<(), Failure> {
     let said = format!("the proxy answered \"{}\"", tame(status_line));
     let (advice, retry) = match status {
         Some(200..=299) => return Ok(()),
-        Some(407) => return Err(unauthorized(header, proxy)),
-        Some(401 | 403 | 405) => {
+        // Some proxies say 401 where 407 is meant (tinyproxy 1.11, to wrong credentials).
+        Some(status @ (401 | 407)) => return Err(unauthorized(status, header, proxy)),
+        Some(403 | 405) => {
             (format!("let whoever runs the proxy allow CONNECT to {to} for this gateway"), Retry::Slowly)
         }
         Some(404 | 502..=504) => (format!("the proxy could not reach {to}; is [server] url right?"), Retry::Soon),
@@ -74,7 +75,7 @@ fn judge(answer: &str, proxy: &Proxy, to: &HostPort) -> Result<(), Failure> {
 }
 
 /// Tried again slowly: proxies with a user directory behind them lock accounts after some wrong passwords.
-fn unauthorized(header: &str, proxy: &Proxy) -> Failure {
+fn unauthorized(status: u16, header: &str, proxy: &Proxy) -> Failure {
     let offered: Vec<&str> = header
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -84,15 +85,15 @@ fn unauthorized(header: &str, proxy: &Proxy) -> Failure {
     let offers_basic = offered.is_empty() || offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     let (what, advice) = match &proxy.credentials {
         _ if !offers_basic => (
-            format!("the proxy wants {} authentication (407)", tame(&offered.join(" or "))),
+            format!("the proxy wants {} authentication ({status})", tame(&offered.join(" or "))),
             "only Basic is spoken here: let whoever runs the proxy allow Basic, or let this gateway through without",
         ),
         None => (
-            "the proxy wants a user name and a password (407)".to_owned(),
+            format!("the proxy wants a user name and a password ({status})"),
             "write [server] proxy = \"http://user:password@host:port\"",
         ),
         Some(_) => (
-            "the proxy does not accept the user name and password (407)".to_owned(),
+            format!("the proxy does not accept the user name and password ({status})"),
             "correct them in [server] proxy; write %40 for @ and %3A for : in them",
         ),
     };

@@ -194,7 +194,8 @@ fn bad_certificate(why: &CertificateError, server: &Server, refused: Option<Fing
              answers in its place"
                 .to_owned(),
         ),
-        CertificateError::UnknownIssuer => (
+        // A bad signature is what an authority looks like that was made anew under the name of the old one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             format!("the server's certificate ({presented}) comes from an authority that is not known here"),
             format!(
                 "name its authority as [server] ca_file; or, if this is surely your server, pin the certificate: fingerprint = \"{presented}\""
