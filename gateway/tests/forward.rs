@@ -44,9 +44,7 @@ fn reset_in(result: io::Result<usize>) -> Reset {
 
 #[tokio::test]
 async fn bytes_go_both_ways_to_every_kind_of_host() {
-    for (host, at) in
-        [("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0"), ("localhost", "127.0.0.1:0"), ("::1%lo", "[::1]:0")]
-    {
+    for (host, at) in [("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0"), ("localhost", "127.0.0.1:0")] {
         let (listener, port) = listen(at).await;
         let (_server, gateway, link) = connected(&device("plc1", host, port)).await;
         let mut stream = link.open("plc1");

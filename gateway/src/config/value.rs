@@ -210,7 +210,10 @@ pub(super) fn target_host(text: &str) -> Result<TargetHost, Wrong> {
     if let Some((address, interface)) = text.split_once('%') {
         let fits = (1..=15).contains(&interface.len()) && interface.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         return match address.parse::<Ipv6Addr>() {
-            Ok(address) if fits => Ok(TargetHost::Scoped(address, interface.into())),
+            Ok(address) if fits && address.is_unicast_link_local() => Ok(TargetHost::Scoped(address, interface.into())),
+            Ok(_) if fits => {
+                Err(Wrong::new("only addresses of fe80::/10 belong to an interface", "write the address without %…"))
+            }
             _ => Err(Wrong::new("this is not an IPv6 address with the name of an interface", example)),
         };
     }
@@ -367,6 +370,7 @@ mod tests {
             "-a",
             "a b",
             "fe80::1%",
+            "fd00::1%eth0",
             "fe80::1%a/b",
             "1.2.3.4%eth0",
             "plc/web",
