@@ -82,13 +82,11 @@ pub fn lacks_authorities(config: &Config) -> Option<&'static str> {
 /// Runs a gateway until a command, or the end of the commands, stops it.
 pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Host) -> Result<(), RunError> {
     let socket = claim(&config)?;
-    let drain = |config: &watch::Sender<Arc<Config>>| config.borrow().limits.drain;
-    let warnings = config.warnings.iter().map(ToString::to_string).collect();
     (host.set_log_level)(config.log_level);
-    let (problems, _) = watch::channel(warnings);
-    let (config, _) = watch::channel(Arc::new(config));
-    let (phase, _) = watch::channel(Phase::Running);
-    let (report, _) = watch::channel(link::Report::default());
+    let problems = watch::Sender::new(config.warnings.iter().map(ToString::to_string).collect());
+    let config = watch::Sender::new(Arc::new(config));
+    let phase = watch::Sender::new(Phase::Running);
+    let report = watch::Sender::new(link::Report::default());
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe()));
 
     let mut supervisor = Supervisor::new();
@@ -99,13 +97,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         report: report.clone(),
         instance: format!("{:016x}", fastrand::u64(..)),
     };
-    supervisor.start("link", move || {
-        let link = link.clone();
-        async move {
-            link.run().await;
-            Ok(())
-        }
-    });
+    supervisor.start("link", move || link.clone().run());
     let sources = Sources {
         started: Instant::now(),
         config: config.subscribe(),
@@ -116,7 +108,6 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     };
     serve_status(&mut supervisor, socket, sources);
 
-    let mut workers = supervisor.report();
     let mut keeper = Keeper::new(supervisor, report.subscribe(), config.subscribe(), host);
     keeper.host.service_manager.ready();
     loop {
@@ -128,13 +119,25 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
             () = keeper.keep() => {}
         }
     }
+    let drain = config.borrow().limits.drain;
+    stop(&mut keeper, &phase, &mut commands, (&forwarder, drain)).await;
+    Ok(())
+}
 
+/// No new connections, time for the open ones to end, then the link says goodbye.
+async fn stop(
+    keeper: &mut Keeper,
+    phase: &watch::Sender<Phase>,
+    commands: &mut mpsc::Receiver<Command>,
+    (forwarder, drain): (&Forwarder, Duration),
+) {
+    let mut workers = keeper.supervisor.report();
     keeper.host.service_manager.stopping();
     phase.send_replace(Phase::Draining);
     tokio::select! {
         () = forwarder.drained() => log::info!("stopping: no connection is open"),
-        () = sleep(drain(&config)) => log::warn!("stopping: {} connections are cut", forwarder.totals().open),
-        () = stopped_again(&mut commands) => log::warn!("stopping at once"),
+        () = sleep(drain) => log::warn!("stopping: {} connections are cut", forwarder.totals().open),
+        () = stopped_again(commands) => log::warn!("stopping at once"),
         () = keeper.keep() => {}
     }
     phase.send_replace(Phase::Stopping);
@@ -143,7 +146,6 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         ended = timeout(LINK_END, link_done) => drop(ended),
         () = keeper.keep() => {}
     }
-    Ok(())
 }
 
 /// Time for the link to say that it ends; the protocol has its own, shorter one.

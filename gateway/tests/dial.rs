@@ -1,5 +1,7 @@
 //! The way to the server, against real TLS servers, a real proxy, and servers that misbehave.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
 mod support;
 
 use std::process::Stdio;

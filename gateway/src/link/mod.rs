@@ -93,7 +93,7 @@ enum Next {
 
 impl Link {
     /// Keeps the link until the gateway stops.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self) -> Result<(), String> {
         let mut backoff = Backoff::default();
         let mut yielding = false;
         loop {
@@ -109,9 +109,8 @@ impl Link {
                 Next::Failed(failure) => failure,
             };
             let wait = backoff.next(failure.retry, fastrand::f64());
-            log::warn!("{failure}; next attempt in {wait:.1?}");
             let until = Instant::now() + wait;
-            self.fail(failure, if yielding { State::Superseded { until } } else { State::Waiting { until } });
+            self.fail(failure, wait, if yielding { State::Superseded { until } } else { State::Waiting { until } });
             tokio::select! {
                 () = sleep_until(until) => {}
                 () = config_moved(&mut self.config, &config) => {
@@ -121,7 +120,8 @@ impl Link {
                 () = leaves(&mut self.phase, Phase::Running) => break,
             }
         }
-        self.enter(State::Draining);
+        enter(&self.report, State::Draining);
+        Ok(())
     }
 
     async fn connect_and_serve(&mut self, config: &Config, yielding: &mut bool, backoff: &mut Backoff) -> Next {
@@ -191,7 +191,8 @@ impl Link {
                     if moved(&served, &config) {
                         handle.close(&close(CloseReason::Restarting, "the configuration changed"));
                         next = Some(Next::Redial);
-                    } else if served.devices != config.devices {
+                    } else {
+                        // Even if it is the same list: what the server refused before may be free by now.
                         tell_devices(&handle, &config);
                     }
                     served = config;
@@ -218,12 +219,15 @@ impl Link {
         }
     }
 
-    fn enter(&self, state: State) {
-        enter(&self.report, state);
-    }
-
-    fn fail(&self, failure: Failure, state: State) {
+    /// Says what happened, once: a server that is away for days must not fill the log of a router.
+    fn fail(&self, failure: Failure, wait: Duration, state: State) {
         let now = Instant::now();
+        let is_known = {
+            let report = self.report.borrow();
+            report.state != State::Connected && report.last_failure.as_ref().is_some_and(|(last, _)| *last == failure)
+        };
+        let level = if is_known { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{failure}; next attempt in {wait:.1?}");
         self.report.send_modify(|report| {
             (report.state, report.since) = (state, now);
             report.last_failure = Some((failure, now));

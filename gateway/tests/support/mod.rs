@@ -1,6 +1,7 @@
 //! Both ends for tests: a real TLS server that speaks the language, and a gateway in this process or in its own.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
