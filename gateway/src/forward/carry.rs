@@ -90,6 +90,8 @@ impl Carrier {
             }
             // The other end gave up or is lost: the device must not take what it has for the whole.
             PipeReason::A(_) => abort(device),
+            // Bytes that the pipe had read and not yet passed on are gone with it: what follows would leave a hole.
+            PipeReason::B(error) if device.read != end.b_to_a => device_cut(stream, &error),
             PipeReason::B(error) => device_failed(stream, device, &error).await,
         }
     }
@@ -113,7 +115,7 @@ async fn device_failed(stream: &mut Stream, device: &mut Counted, error: &io::Er
         _ => false,
     };
     if !said_more {
-        return stream.reset(ResetReason::DeviceReset, &format!("the device cut the connection: {error}"));
+        return device_cut(stream, error);
     }
     // The stream is held until the other end has taken it all and ends its direction; a reset would overtake it.
     let leave = async {
@@ -125,6 +127,10 @@ async fn device_failed(stream: &mut Stream, device: &mut Counted, error: &io::Er
     if !matches!(timeout(LAST_WORDS, leave).await, Ok(Ok(()))) {
         stream.reset(ResetReason::DeviceReset, "the device hung up before it had read everything");
     }
+}
+
+fn device_cut(stream: &mut Stream, error: &io::Error) {
+    stream.reset(ResetReason::DeviceReset, &format!("the device cut the connection: {error}"));
 }
 
 /// Bytes passed on before the device's side came to its end.
