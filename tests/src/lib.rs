@@ -3,5 +3,6 @@
 
 pub mod line;
 pub mod netns;
+pub mod parts;
 pub mod process;
 pub mod wait;
