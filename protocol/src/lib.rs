@@ -1,3 +1,19 @@
-//! The language between a Linkspan gateway and its server.
+//! The language between a Linkspan gateway and its server, as state machines without sockets or clock.
+//!
+//! Bytes and the time come in as arguments, bytes and events go out; nothing here waits, and nothing that a peer sends
+//! makes it panic or allocate what was merely announced. `docs/protocol.md` is the prose of it. With the feature `io`,
+//! [`driver`] runs a session over a real WebSocket and [`pipe`](mod@pipe) copies between a stream and a socket.
+
+#[cfg(feature = "io")]
+pub mod driver;
+pub mod frame;
+#[cfg(feature = "io")]
+pub mod handshake;
 pub mod id;
+pub mod limits;
 pub mod message;
+pub mod mux;
+#[cfg(feature = "io")]
+pub mod pipe;
+pub mod session;
+mod varint;

@@ -1,0 +1,79 @@
+//! Every number of the language, with its reason.
+
+use std::time::Duration;
+
+/// Largest WebSocket message, in bytes. Two full data frames and a few small ones: a message is the unit in which a
+/// link is written, so it bounds how long a keystroke waits behind data that has already been handed over.
+pub const MESSAGE_MAX: usize = 40 * 1024;
+
+/// Largest payload of a DATA frame, in bytes: one TLS record (RFC 8446: 16 KiB).
+pub const DATA_MAX: usize = 16 * 1024;
+
+/// Largest payload of a CONTROL frame, in bytes; a longer message is cut into several frames.
+pub const CONTROL_CHUNK_MAX: usize = 8 * 1024;
+
+/// Largest control message, in bytes, after its frames are put together: a configuration of some thousand services.
+pub const CONTROL_MAX: usize = 1024 * 1024;
+
+/// Largest handshake message (HELLO, WELCOME, REFUSED, CLOSE), in bytes. Read before anybody is known, so it is small.
+pub const HANDSHAKE_MAX: usize = 8 * 1024;
+
+/// Largest text that explains a RESET, in bytes.
+pub const REASON_MAX: usize = 256;
+
+/// Largest payload of an OPEN frame, in bytes: two names, a deadline, and room for what may come.
+pub const OPEN_MAX: usize = 512;
+
+/// Control messages that may wait unsent, in bytes. A sender that exceeds it is told so at once.
+pub const CONTROL_QUEUE_MAX: usize = 2 * CONTROL_MAX;
+
+/// Control messages that may wait unread, in bytes; a reader that stays behind loses the link.
+pub const CONTROL_BACKLOG_MAX: usize = 2 * CONTROL_MAX;
+
+/// Least credit of a new stream, in bytes: a page request with its cookies goes out without waiting.
+pub const WINDOW_MIN: u32 = 16 * 1024;
+
+/// Most credit a peer may hold on one stream, in bytes (RFC 9000 has no such bound; ours keeps sums in 32 bits).
+pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
+
+/// Credit that a gateway gives on a new stream, in bytes: it sits on a router with 64 MB.
+pub const GATEWAY_WINDOW: u32 = 128 * 1024;
+
+/// Credit that a server gives on a new stream, in bytes: 100 Mbit/s at 20 ms round trip.
+pub const SERVER_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of one stream that may wait to be sent, beyond which its writer waits: two data frames keep the link busy.
+pub const SEND_QUEUE_MAX: usize = 64 * 1024;
+
+/// Streams open at once on one link, unless the gateway's Hello says less.
+pub const STREAMS_MAX: u32 = 1024;
+
+/// Bytes that a stream may send in one [`QUIET_PERIOD`] and still go ahead of bulk: a screenful of terminal output.
+pub const QUIET_BYTES: usize = 16 * 1024;
+
+/// The span over which a stream is judged quiet or bulk.
+pub const QUIET_PERIOD: Duration = Duration::from_millis(500);
+
+/// Sequenced frames received after which an ACK is sent even though nothing else is.
+pub const ACK_FRAMES: u64 = 64;
+
+/// Time after which a received frame is acknowledged even though nothing else is sent. Long, since on an idle link each
+/// packet costs the SIM some 90 bytes; until then an ACK rides along with whatever goes out.
+pub const ACK_DELAY: Duration = Duration::from_secs(10);
+
+/// Silence after which a gateway sends a ping, while nothing is going on: below the shortest NAT timeouts of carriers
+/// that are common (one to two minutes).
+pub const PING_AFTER: Duration = Duration::from_secs(55);
+
+/// Silence after which a ping is sent while frames wait for their ACK. Longer than [`ACK_DELAY`], so that a healthy link
+/// acknowledges before it is asked.
+pub const PING_AFTER_BUSY: Duration = Duration::from_secs(15);
+
+/// Time for a sign of life after a ping; then the link is taken for dead.
+pub const PING_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Time for each step of the handshake after the WebSocket is up.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time for the last bytes of a link that closes, the reason among them.
+pub const CLOSE_DEADLINE: Duration = Duration::from_secs(3);

@@ -1,0 +1,184 @@
+//! One stream at one end: two directions, each with its own credit and end.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::buffer::Buffer;
+use super::turns::Class;
+use super::{Settings, Violation};
+use crate::frame::{Reset, StreamId};
+use crate::limits::{QUIET_BYTES, QUIET_PERIOD, SEND_QUEUE_MAX};
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) send: Sending,
+    pub(super) receive: Receiving,
+    /// Whether the acceptor has reached the target.
+    pub(super) opened: bool,
+    /// Set once the stream ended before its time, by either end.
+    pub(super) reset: Option<Reset>,
+    /// Whether the owner is gone.
+    pub(super) released: bool,
+}
+
+impl Stream {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            send: Sending::new(settings.send_window),
+            receive: Receiving::new(settings.receive_window),
+            opened: false,
+            reset: None,
+            released: false,
+        }
+    }
+
+    /// Whether both directions have ended in order.
+    pub(super) fn is_over(&self) -> bool {
+        self.send.half == Half::Finished && self.receive.ended
+    }
+
+    /// Ends both directions; what came before can still be read.
+    pub(super) fn end(&mut self, reset: Reset) {
+        self.reset = Some(reset);
+        self.send.half = Half::Finished;
+        self.send.queue = BytesMut::new();
+    }
+}
+
+/// How far the sending direction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    Open,
+    /// FIN goes out behind what is queued.
+    Finishing,
+    Finished,
+}
+
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) half: Half,
+    pub(super) credit: u64,
+    pub(super) class: Option<Class>,
+    queue: BytesMut,
+    writer_waits: bool,
+    period: Option<Instant>,
+    sent_in_period: usize,
+}
+
+impl Sending {
+    fn new(credit: u32) -> Self {
+        Self {
+            half: Half::Open,
+            credit: u64::from(credit),
+            class: None,
+            queue: BytesMut::new(),
+            writer_waits: false,
+            period: None,
+            sent_in_period: 0,
+        }
+    }
+
+    /// Queues what there is room for; `None` after [`Sending::finish`].
+    pub(super) fn take(&mut self, data: &[u8]) -> Option<usize> {
+        if self.half != Half::Open {
+            return None;
+        }
+        let room = SEND_QUEUE_MAX.saturating_sub(self.queue.len());
+        let (taken, rest) = data.split_at(room.min(data.len()));
+        self.queue.extend_from_slice(taken);
+        self.writer_waits = !rest.is_empty();
+        Some(taken.len())
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.half == Half::Open {
+            self.half = Half::Finishing;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether it may send now: data with credit for it, or its end.
+    pub(super) fn is_ready(&self) -> bool {
+        if self.queue.is_empty() { self.half == Half::Finishing } else { self.credit > 0 }
+    }
+
+    /// Takes up to `max` bytes that there is credit for.
+    pub(super) fn give(&mut self, max: usize, now: Instant) -> BytesMut {
+        let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
+        let data = self.queue.split_to(self.queue.len().min(max).min(credit));
+        self.credit -= data.len() as u64;
+        self.begin_period(now);
+        self.sent_in_period += data.len();
+        if self.queue.is_empty() {
+            // An idle stream holds no memory.
+            self.queue = BytesMut::new();
+        }
+        data
+    }
+
+    /// True once when a writer that waits can go on.
+    pub(super) fn has_room_for_writer(&mut self) -> bool {
+        self.queue.len() <= SEND_QUEUE_MAX / 2 && std::mem::take(&mut self.writer_waits)
+    }
+
+    /// Quiet until it has sent more than [`QUIET_BYTES`] within the period.
+    pub(super) fn class_at(&mut self, now: Instant) -> Class {
+        self.begin_period(now);
+        if self.sent_in_period > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
+    }
+
+    fn begin_period(&mut self, now: Instant) {
+        if self.period.is_none_or(|begun| now.saturating_duration_since(begun) >= QUIET_PERIOD) {
+            self.period = Some(now);
+            self.sent_in_period = 0;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Receiving {
+    /// FIN has come.
+    pub(super) ended: bool,
+    buffer: Buffer,
+    window: u64,
+    /// What the other end may still send.
+    credit: u64,
+    /// Read but not yet given back as credit.
+    consumed: u64,
+}
+
+impl Receiving {
+    fn new(window: u32) -> Self {
+        let window = u64::from(window);
+        Self { ended: false, buffer: Buffer::default(), window, credit: window, consumed: 0 }
+    }
+
+    pub(super) fn push(&mut self, id: StreamId, data: Bytes) -> Result<(), Violation> {
+        if self.ended {
+            return Err(Violation::AfterEnd(id));
+        }
+        self.credit = self.credit.checked_sub(data.len() as u64).ok_or(Violation::Credit(id))?;
+        self.buffer.push(data);
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {
+        let data = self.buffer.take(max)?;
+        self.consumed += data.len() as u64;
+        Some(data)
+    }
+
+    /// Credit to give back: half a window at a time, so that few WINDOW frames are needed and the sender never stops.
+    pub(super) fn credit_due(&mut self) -> Option<u64> {
+        if self.ended || self.consumed < self.window / 2 {
+            return None;
+        }
+        let more = std::mem::take(&mut self.consumed);
+        self.credit += more;
+        Some(more)
+    }
+}

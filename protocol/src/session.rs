@@ -1,0 +1,340 @@
+//! A session: the streams and control messages of one gateway, numbered so that they can outlive a link.
+//!
+//! The machine takes whole WebSocket messages and the time, and gives messages, events and the next time it wants to be
+//! called. Each end counts the sequenced frames it sent and received; ACK tells the count, so that the other end knows
+//! what arrived. A link that falls silent is noticed by a ping; a busy or quiet link that is heard costs none.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::frame::{Frame, FrameError, Reset, ResetReason};
+use crate::limits::{
+    ACK_DELAY, ACK_FRAMES, CONTROL_BACKLOG_MAX, CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX,
+    PING_AFTER_BUSY, PING_DEADLINE,
+};
+use crate::message::Close;
+use crate::mux::{Mux, Role, Settings, Violation};
+
+/// Why a session at this end must end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Bytes that are no frame.
+    #[error("the other end sent a malformed frame: {0}")]
+    Frame(#[from] FrameError),
+    /// A stream's rule was broken.
+    #[error("the other end broke a rule: {0}")]
+    Violation(#[from] Violation),
+    /// More frames acknowledged than were sent.
+    #[error("the other end acknowledges {acked} frames, {sent} were sent")]
+    Ack {
+        /// Count in the ACK.
+        acked: u64,
+        /// Frames sent.
+        sent: u64,
+    },
+    /// A control message beyond [`CONTROL_MAX`], or more of them than anybody reads.
+    #[error("control messages of {0} bytes are too much")]
+    Control(usize),
+    /// A handshake frame after the handshake.
+    #[error("a handshake message in the middle of a session")]
+    Handshake,
+    /// A message longer than [`MESSAGE_MAX`].
+    #[error("a message of {0} bytes is too long")]
+    MessageTooLong(usize),
+    /// Nothing was heard after a ping.
+    #[error("nothing heard for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// A control message that was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The link has ended.
+    #[error("the link has ended")]
+    Closed,
+    /// It is longer than [`CONTROL_MAX`].
+    #[error("a control message of {0} bytes is too long")]
+    TooLong(usize),
+    /// Too many wait already: the link is slower than what is said over it.
+    #[error("too many control messages wait to be sent")]
+    Full,
+}
+
+#[derive(Debug)]
+struct Ping {
+    token: u64,
+    sent: Instant,
+}
+
+/// One end of a session, between a handshake and the end of its link.
+#[derive(Debug)]
+pub struct Session {
+    /// The streams.
+    pub mux: Mux,
+    ping_after: Duration,
+    sent: u64,
+    acked: u64,
+    received: u64,
+    ack_told: u64,
+    ack_due: Option<Instant>,
+    heard: Instant,
+    ping: Option<Ping>,
+    next_ping: u64,
+    ping_wanted: bool,
+    pong_wanted: Option<u64>,
+    round_trip: Option<Duration>,
+    control_out: VecDeque<(bool, Bytes)>,
+    control_out_len: usize,
+    control_in: BytesMut,
+    control_ready: VecDeque<Bytes>,
+    control_ready_len: usize,
+    closing: Option<Bytes>,
+    close_sent: bool,
+    close_heard: Option<Close>,
+}
+
+impl Session {
+    /// A new session. `ping_after` is the silence after which this end asks whether the other is there.
+    pub fn new(role: Role, settings: Settings, ping_after: Duration, now: Instant) -> Self {
+        Self {
+            mux: Mux::new(role, settings),
+            ping_after,
+            sent: 0,
+            acked: 0,
+            received: 0,
+            ack_told: 0,
+            ack_due: None,
+            heard: now,
+            ping: None,
+            next_ping: 0,
+            ping_wanted: false,
+            pong_wanted: None,
+            round_trip: None,
+            control_out: VecDeque::new(),
+            control_out_len: 0,
+            control_in: BytesMut::new(),
+            control_ready: VecDeque::new(),
+            control_ready_len: 0,
+            closing: None,
+            close_sent: false,
+            close_heard: None,
+        }
+    }
+
+    /// Sequenced frames received so far: what a new link of this session would be told.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Sequenced frames sent so far, and how many of them the other end said it has.
+    pub fn sent(&self) -> (u64, u64) {
+        (self.sent, self.acked)
+    }
+
+    /// The last measured round trip.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Queues a control message.
+    ///
+    /// # Errors
+    /// [`ControlError`], and then nothing was queued.
+    pub fn send_control(&mut self, message: &Bytes) -> Result<(), ControlError> {
+        if message.len() > CONTROL_MAX {
+            return Err(ControlError::TooLong(message.len()));
+        }
+        if self.control_out_len + message.len() > CONTROL_QUEUE_MAX {
+            return Err(ControlError::Full);
+        }
+        self.control_out_len += message.len();
+        let mut rest = message.clone();
+        while rest.len() > CONTROL_CHUNK_MAX {
+            self.control_out.push_back((false, rest.split_to(CONTROL_CHUNK_MAX)));
+        }
+        self.control_out.push_back((true, rest));
+        Ok(())
+    }
+
+    /// The next control message that came.
+    pub fn poll_control(&mut self) -> Option<Bytes> {
+        let message = self.control_ready.pop_front()?;
+        self.control_ready_len -= message.len();
+        Some(message)
+    }
+
+    /// Whether a control message waits to be read.
+    pub fn has_control(&self) -> bool {
+        !self.control_ready.is_empty()
+    }
+
+    /// Says why and ends the link: CLOSE is the last frame, behind what is queued already if that fits a message.
+    pub fn close(&mut self, close: &Close) {
+        if self.closing.is_none() {
+            // A Close is three plain fields: nothing in it can fail to be written as JSON.
+            self.closing = Some(serde_json::to_vec(close).unwrap_or_default().into());
+        }
+    }
+
+    /// What the other end said as it closed the link.
+    pub fn close_heard(&self) -> Option<&Close> {
+        self.close_heard.as_ref()
+    }
+
+    /// Whether this end has said its last word.
+    pub fn is_closed(&self) -> bool {
+        self.close_sent
+    }
+
+    /// Handles one WebSocket message.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the link must end.
+    pub fn handle_message(&mut self, mut message: Bytes, now: Instant) -> Result<(), SessionError> {
+        if message.len() > MESSAGE_MAX {
+            return Err(SessionError::MessageTooLong(message.len()));
+        }
+        self.heard = now;
+        self.ping_wanted = false;
+        while let Some(frame) = Frame::decode(&mut message)? {
+            if frame.is_sequenced() {
+                self.received += 1;
+                self.ack_due.get_or_insert(now + ACK_DELAY);
+            }
+            self.handle_frame(frame, now)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// [`SessionError::Silent`]: the link must end.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        let silent = now.saturating_duration_since(self.heard);
+        match &self.ping {
+            Some(ping) if ping.sent >= self.heard => {
+                if now >= ping.sent + PING_DEADLINE {
+                    return Err(SessionError::Silent(silent));
+                }
+            }
+            _ => {
+                if silent >= self.ping_interval() {
+                    self.ping_wanted = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) want to be called next.
+    pub fn poll_timeout(&self) -> Instant {
+        let liveness = match &self.ping {
+            Some(ping) if ping.sent >= self.heard => ping.sent + PING_DEADLINE,
+            _ => self.heard + self.ping_interval(),
+        };
+        self.ack_due.map_or(liveness, |due| due.min(liveness))
+    }
+
+    /// The next WebSocket message to send, if there is anything to say now.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        if self.close_sent {
+            return None;
+        }
+        let ack_alone = self.ack_due.is_some_and(|due| now >= due) || self.received - self.ack_told >= ACK_FRAMES;
+        let something = ack_alone
+            || self.closing.is_some()
+            || self.ping_wanted
+            || self.pong_wanted.is_some()
+            || !self.control_out.is_empty()
+            || self.mux.wants_to_send();
+        if !something {
+            return None;
+        }
+        let mut message = BytesMut::with_capacity(if self.mux.wants_to_send() { 2048 } else { 64 });
+        self.put_signs_of_life(&mut message, now);
+        if let Some((last, piece)) = self.control_out.pop_front() {
+            self.control_out_len -= piece.len();
+            Frame::Control { last, piece }.encode(&mut message);
+            self.sent += 1;
+        }
+        self.sent += self.mux.fill(&mut message, now);
+        if let Some(close) = self.closing.take_if(|_| self.control_out.is_empty()) {
+            Frame::Close(close).encode(&mut message);
+            self.close_sent = true;
+        }
+        Some(message.freeze())
+    }
+
+    fn put_signs_of_life(&mut self, message: &mut BytesMut, now: Instant) {
+        if let Some(token) = self.pong_wanted.take() {
+            Frame::Pong(token).encode(message);
+        }
+        if self.received > self.ack_told {
+            Frame::Ack(self.received).encode(message);
+            self.ack_told = self.received;
+        }
+        self.ack_due = None;
+        if std::mem::take(&mut self.ping_wanted) {
+            let token = self.next_ping;
+            self.next_ping += 1;
+            Frame::Ping(token).encode(message);
+            self.ping = Some(Ping { token, sent: now });
+        }
+    }
+
+    fn ping_interval(&self) -> Duration {
+        if self.sent > self.acked { PING_AFTER_BUSY.min(self.ping_after) } else { self.ping_after }
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), SessionError> {
+        match frame {
+            Frame::Ping(token) => self.pong_wanted = Some(token),
+            Frame::Pong(token) => {
+                if let Some(ping) = self.ping.take_if(|ping| ping.token == token) {
+                    self.round_trip = Some(now.saturating_duration_since(ping.sent));
+                }
+            }
+            Frame::Ack(acked) if acked > self.sent => return Err(SessionError::Ack { acked, sent: self.sent }),
+            Frame::Ack(acked) => self.acked = self.acked.max(acked),
+            Frame::Control { last, piece } => self.handle_control(last, &piece)?,
+            Frame::Close(json) => {
+                let unknown =
+                    Close { reason: crate::message::CloseReason::Unknown, text: String::new(), retry_between_s: None };
+                self.close_heard = Some(serde_json::from_slice(&json).unwrap_or(unknown));
+            }
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Refused(_) => return Err(SessionError::Handshake),
+            Frame::Open(..)
+            | Frame::Opened(_)
+            | Frame::Data(..)
+            | Frame::Window(..)
+            | Frame::Fin(_)
+            | Frame::Reset(..) => self.mux.handle(frame, now)?,
+        }
+        Ok(())
+    }
+
+    fn handle_control(&mut self, last: bool, piece: &[u8]) -> Result<(), SessionError> {
+        let len = self.control_in.len() + piece.len();
+        if len > CONTROL_MAX {
+            return Err(SessionError::Control(len));
+        }
+        self.control_in.put_slice(piece);
+        if last {
+            let message = std::mem::take(&mut self.control_in).freeze();
+            self.control_ready_len += message.len();
+            self.control_ready.push_back(message);
+            if self.control_ready_len > CONTROL_BACKLOG_MAX || self.control_ready.len() > 4096 {
+                return Err(SessionError::Control(self.control_ready_len));
+            }
+        }
+        Ok(())
+    }
+
+    /// The link is gone and the session cannot go on: every stream ends with the reason.
+    pub fn end(&mut self, text: &str) {
+        self.mux.end_all(&Reset::new(ResetReason::LinkLost, text));
+    }
+}

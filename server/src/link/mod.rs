@@ -1,0 +1,269 @@
+//! Walk 2 at the server: a gateway's WebSocket becomes a link that the registry knows, for as long as it lives.
+
+pub mod registry;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
+use linkspan_protocol::handshake::{self, HandshakeError};
+use linkspan_protocol::id::GatewayName;
+use linkspan_protocol::limits::{CLOSE_DEADLINE, PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
+use linkspan_protocol::message::{
+    Close, CloseReason, GatewayToServer, Hello, Refused, RefusedReason, ServerToGateway, VERSION, Welcome,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::registry::{Admission, Candidate, Registered, Registry};
+use crate::observe::Metrics;
+use crate::store::{GatewayId, Store};
+
+/// Program and version, as told to gateways.
+pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
+
+/// Silence after which the server asks whether a gateway is there. Longer than the gateway's own [`PING_AFTER`]: as long
+/// as the gateway asks, the server need not, and an idle link costs half.
+const SERVER_PING_AFTER: Duration = PING_AFTER.saturating_mul(2);
+
+/// Identities checked at once: each asks the database, and a whole fleet may come back in one second.
+const CHECKS_AT_ONCE: usize = 64;
+
+/// Seconds within which gateways are asked to come back after a restart of the server.
+const RETURN_WITHIN_S: (u32, u32) = (1, 10);
+
+/// Takes gateways in.
+#[derive(Clone)]
+pub struct Gate {
+    store: Store,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    checks: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Gate {
+    /// A gate to `registry`; links close when `stop` is cancelled.
+    pub fn new(store: Store, registry: Registry, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
+        Self { store, registry, metrics, checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)), stop }
+    }
+
+    /// Serves one gateway's WebSocket, from its hello to its end.
+    pub async fn serve<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let hello = match handshake::await_hello(&mut socket).await {
+            Ok(hello) => hello,
+            Err(error) => return self.turn_away_stranger(socket, peer, &error).await,
+        };
+        match self.identify(&hello).await {
+            Ok(gateway) => self.serve_known(socket, peer, gateway, hello).await,
+            Err(refused) => {
+                info!(gateway = %hello.name, %peer, reason = ?refused.reason, "gateway refused");
+                self.refuse(&mut socket, &refused).await;
+            }
+        }
+    }
+
+    async fn turn_away_stranger<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr, error: &HandshakeError)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        info!(%peer, %error, "no gateway's hello");
+        if let Some(refused) = error.refusal() {
+            self.refuse(&mut socket, &refused).await;
+        }
+    }
+
+    async fn refuse<S>(&self, socket: &mut WebSocketStream<S>, refused: &Refused)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.metrics.links_refused.inc();
+        // Whether the refusal arrives is the other end's concern: the connection ends either way.
+        let _ = handshake::refuse(socket, refused).await;
+    }
+
+    /// Checks who calls. Unknown names and wrong secrets get the same answer.
+    async fn identify(&self, hello: &Hello) -> Result<GatewayId, Refused> {
+        if self.stop.is_cancelled() {
+            return Err(refused(RefusedReason::Busy, "the server is stopping", Some(RETURN_WITHIN_S.1)));
+        }
+        if hello.version < VERSION {
+            let text = format!("this server speaks version {VERSION} of the language, the gateway {}", hello.version);
+            return Err(refused(RefusedReason::Version, &text, None));
+        }
+        let wrong = || refused(RefusedReason::Identity, "unknown gateway name, or wrong secret", None);
+        let secret = hello.secret.as_ref().ok_or_else(wrong)?;
+        let busy = |_| refused(RefusedReason::Busy, "the server is stopping", Some(RETURN_WITHIN_S.1));
+        let _permit = self.checks.acquire().await.map_err(busy)?;
+        match self.store.check_gateway(&hello.name, secret).await {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => Err(wrong()),
+            Err(error) => {
+                warn!(gateway = %hello.name, %error, "cannot check a gateway's identity");
+                Err(refused(RefusedReason::Busy, "the server cannot check identities now", Some(30)))
+            }
+        }
+    }
+
+    async fn serve_known<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr, id: GatewayId, hello: Hello)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // The registry must not send streams into a link whose WELCOME is not out yet; so WELCOME goes first, and a
+        // gateway that may not come in is told by a CLOSE instead.
+        if let Err(error) = handshake::welcome(&mut socket, &welcome()).await {
+            info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
+            return;
+        }
+        let settings = Settings {
+            receive_window: SERVER_WINDOW,
+            send_window: hello.window.clamp(WINDOW_MIN, WINDOW_MAX),
+            max_streams: hello.max_streams.clamp(1, STREAMS_MAX),
+        };
+        let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
+        let candidate =
+            Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer };
+        let member = Member { gate: self, id, name: hello.name, link, registered: None };
+        member.run(driver, candidate, &hello.agent).await;
+    }
+}
+
+/// One gateway's link while it is up.
+struct Member<'a> {
+    gate: &'a Gate,
+    id: GatewayId,
+    name: GatewayName,
+    link: LinkHandle,
+    registered: Option<Registered>,
+}
+
+impl Member<'_> {
+    async fn run<S>(mut self, driver: driver::Driver<S>, candidate: Candidate, agent: &str)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.admit(candidate, agent).await;
+        let mut running = std::pin::pin!(driver.run());
+        let end = tokio::select! {
+            end = &mut running => end,
+            () = self.converse() => (&mut running).await,
+            () = self.gate.stop.cancelled() => {
+                self.link.close(&Close {
+                    reason: CloseReason::Restarting,
+                    text: "the server is stopping".into(),
+                    retry_between_s: Some(RETURN_WITHIN_S),
+                });
+                timeout(CLOSE_DEADLINE * 2, &mut running).await.unwrap_or(LinkEnd::ClosedHere)
+            }
+        };
+        self.leave(&end).await;
+    }
+
+    async fn admit(&mut self, candidate: Candidate, agent: &str) {
+        let peer = candidate.peer;
+        match self.gate.registry.admit(self.id, candidate, Timestamp::now()) {
+            Ok((registered, admission)) => {
+                self.registered = Some(registered);
+                self.gate.metrics.links_admitted.inc();
+                match admission {
+                    Admission::First | Admission::Reconnected => {
+                        info!(gateway = %self.name, %peer, agent, "gateway connected");
+                    }
+                    Admission::TookOver(older) => {
+                        warn!(gateway = %self.name, %peer, %older, "another process with this gateway's identity took over");
+                    }
+                }
+                if let Err(error) = self.gate.store.gateway_connected(self.id, Timestamp::now(), agent).await {
+                    warn!(gateway = %self.name, %error, "cannot note that a gateway connected");
+                }
+            }
+            Err(in_use) => {
+                info!(gateway = %self.name, %peer, "{in_use}; the newcomer stepped back");
+                self.link.close(&Close {
+                    reason: CloseReason::Superseded,
+                    text: in_use.to_string(),
+                    retry_between_s: None,
+                });
+            }
+        }
+    }
+
+    /// Answers the gateway's control messages until the link ends, or the gateway talks nonsense.
+    async fn converse(&self) {
+        while let Some(json) = self.link.receive().await {
+            match serde_json::from_slice(&json) {
+                Ok(GatewayToServer::Devices { devices }) if self.registered.is_some() => {
+                    match self.gate.store.report_devices(self.id, &devices).await {
+                        Ok(refused) => self.answer(&ServerToGateway::DevicesTaken { refused }),
+                        Err(error) => warn!(gateway = %self.name, %error, "cannot keep a gateway's list of devices"),
+                    }
+                }
+                Ok(GatewayToServer::Devices { .. } | GatewayToServer::Unknown) => {}
+                Err(error) => {
+                    warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
+                    self.link.close(&Close {
+                        reason: CloseReason::Protocol,
+                        text: format!("a control message cannot be read: {error}"),
+                        retry_between_s: None,
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, message: &ServerToGateway) {
+        if let Err(error) = self.link.send(message) {
+            // The link ends, or is choked: either way its end is logged by `leave`.
+            tracing::debug!(gateway = %self.name, %error, "control message not sent");
+        }
+    }
+
+    async fn leave(self, end: &LinkEnd) {
+        let Some(registered) = self.registered else { return };
+        let current = registered.is_current();
+        drop(registered);
+        if !current {
+            info!(gateway = %self.name, "older link ended: {end}");
+            return;
+        }
+        info!(gateway = %self.name, "gateway disconnected: {end}");
+        if let Err(error) = self.gate.store.gateway_gone(self.id, Timestamp::now()).await {
+            warn!(gateway = %self.name, %error, "cannot note that a gateway disconnected");
+        }
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        version: VERSION,
+        agent: AGENT.into(),
+        session: session_name(),
+        received: None,
+        window: SERVER_WINDOW,
+        ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
+        time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
+        capabilities: Vec::new(),
+    }
+}
+
+/// 128 random bits: a session may be resumed only by whoever was told its name.
+fn session_name() -> String {
+    let mut word = [0; 16];
+    // Without randomness TLS itself would not have come up.
+    let _ = getrandom::fill(&mut word);
+    data_encoding::HEXLOWER.encode(&word)
+}
+
+fn refused(reason: RefusedReason, text: &str, retry_after_s: Option<u32>) -> Refused {
+    Refused { reason, text: text.into(), retry_after_s }
+}

@@ -1,0 +1,183 @@
+//! Which gateway is connected, and by which link: a map of handles behind a plain mutex.
+//!
+//! The newest link of a gateway wins, since after a hole in coverage the old one may look alive for minutes. The older
+//! one is told so; it comes back *yielding* and is not let in while the newer one lives. Two processes with one identity
+//! that fight all the same are slowed down to one change in [`TAKEOVER_PAUSE`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use linkspan_protocol::driver::{LinkHandle, Stream, Target};
+use linkspan_protocol::message::{Close, CloseReason};
+use linkspan_protocol::mux;
+use tokio::time::Instant;
+
+use crate::store::GatewayId;
+
+/// After another process took a gateway's place, a third change must wait this long.
+pub const TAKEOVER_PAUSE: Duration = Duration::from_secs(30);
+
+/// Why no stream to a gateway was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The gateway is not connected.
+    #[error("the gateway is offline")]
+    Offline,
+    /// The gateway carries as many streams as it may.
+    #[error("the gateway carries {limit} streams, as many as it may")]
+    StreamLimit {
+        /// How many.
+        limit: u32,
+    },
+}
+
+/// Another process with the same identity is connected, and this one must not take its place now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another gateway with this identity is connected")]
+pub struct InUse;
+
+/// A gateway that has proved its identity and wants to be the one that is reached.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its link.
+    pub link: LinkHandle,
+    /// The random word of its process.
+    pub instance: String,
+    /// Whether it steps back for another one.
+    pub yielding: bool,
+    /// Where it calls from.
+    pub peer: SocketAddr,
+}
+
+/// What admission replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nobody was connected.
+    First,
+    /// An older link of the same process.
+    Reconnected,
+    /// A link of another process, at this address: perhaps a cloned identity.
+    TookOver(SocketAddr),
+}
+
+/// The links that are up.
+#[derive(Clone, Default)]
+pub struct Registry {
+    links: Arc<Mutex<Links>>,
+}
+
+#[derive(Default)]
+struct Links {
+    by_gateway: HashMap<GatewayId, Entry>,
+    next: u64,
+}
+
+struct Entry {
+    number: u64,
+    candidate: Candidate,
+    since: Timestamp,
+    taken_over: Option<Instant>,
+}
+
+impl Registry {
+    /// Opens a stream through a gateway.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, gateway: GatewayId, target: Target) -> Result<Stream, OpenError> {
+        // The handle is taken out first: opening takes the link's own lock.
+        let link = self.lock().by_gateway.get(&gateway).map(|entry| entry.candidate.link.clone());
+        link.ok_or(OpenError::Offline)?.open(target).map_err(|error| match error {
+            mux::OpenError::Closed => OpenError::Offline,
+            mux::OpenError::StreamLimit { limit } => OpenError::StreamLimit { limit },
+        })
+    }
+
+    /// Since when a gateway is connected; `None` if it is not.
+    pub fn online_since(&self, gateway: GatewayId) -> Option<Timestamp> {
+        self.lock().by_gateway.get(&gateway).map(|entry| entry.since)
+    }
+
+    /// Gateways connected now.
+    pub fn gateways_online(&self) -> usize {
+        self.lock().by_gateway.len()
+    }
+
+    /// Those connected now, in no order.
+    pub fn online(&self) -> Vec<GatewayId> {
+        self.lock().by_gateway.keys().copied().collect()
+    }
+
+    /// Streams open now, over all links.
+    pub fn streams_open(&self) -> usize {
+        let links: Vec<LinkHandle> =
+            self.lock().by_gateway.values().map(|entry| entry.candidate.link.clone()).collect();
+        links.iter().map(LinkHandle::open_streams).sum()
+    }
+
+    /// Lets a gateway in, in place of an older link of its identity. It is reachable until the returned guard drops.
+    ///
+    /// # Errors
+    /// [`InUse`].
+    pub fn admit(
+        &self,
+        gateway: GatewayId,
+        candidate: Candidate,
+        now: Timestamp,
+    ) -> Result<(Registered, Admission), InUse> {
+        let mut links = self.lock();
+        let older = links.by_gateway.get(&gateway).filter(|entry| !entry.candidate.link.has_ended());
+        let (admission, taken_over) = match older {
+            None => (Admission::First, None),
+            Some(older) if older.candidate.instance == candidate.instance => {
+                (Admission::Reconnected, older.taken_over)
+            }
+            Some(_) if candidate.yielding => return Err(InUse),
+            Some(older) if older.taken_over.is_some_and(|at| at.elapsed() < TAKEOVER_PAUSE) => return Err(InUse),
+            Some(older) => (Admission::TookOver(older.candidate.peer), Some(Instant::now())),
+        };
+        links.next += 1;
+        let number = links.next;
+        let older = links.by_gateway.insert(gateway, Entry { number, candidate, since: now, taken_over });
+        drop(links);
+        if let Some(older) = older {
+            older.candidate.link.close(&Close {
+                reason: CloseReason::Superseded,
+                text: "a newer link of this gateway took over".into(),
+                retry_between_s: None,
+            });
+        }
+        Ok((Registered { registry: self.clone(), gateway, number }, admission))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a link in the registry; dropping it takes the link out, unless a newer one stands in its place.
+#[must_use]
+pub struct Registered {
+    registry: Registry,
+    gateway: GatewayId,
+    number: u64,
+}
+
+impl Registered {
+    /// Whether this link is still the one that is reached.
+    pub fn is_current(&self) -> bool {
+        self.registry.lock().by_gateway.get(&self.gateway).is_some_and(|entry| entry.number == self.number)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut links = self.registry.lock();
+        if links.by_gateway.get(&self.gateway).is_some_and(|entry| entry.number == self.number) {
+            links.by_gateway.remove(&self.gateway);
+        }
+    }
+}
