@@ -8,7 +8,7 @@ set -euo pipefail
 
 build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
-test=("${demo[@]}" iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps lighttpd nginx-light
+test=("${demo[@]}" iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps lighttpd lighttpd-mod-webdav nginx-light
   tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core)
 bench=("${test[@]}" wrk openssl)
 

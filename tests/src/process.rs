@@ -67,7 +67,7 @@ impl Process {
             Err(ended) => Ok(Err(ended)),
         });
         let answer = answer.await;
-        answer.with_context(|| format!("{} says:\n{}", self.name, last_lines(&self.output(), 20)))?
+        answer.with_context(|| format!("{} said:\n{}", self.name, last_lines(&self.output(), 20)))?
     }
 
     /// Sends a signal to the process alone.

@@ -31,7 +31,13 @@ where
     }
 }
 
+/// Whether something accepts TCP connections there, now.
+pub async fn accepts(address: SocketAddr) -> Result<()> {
+    TcpStream::connect(address).await?;
+    Ok(())
+}
+
 /// Waits until something accepts TCP connections there.
 pub async fn listening(address: SocketAddr) -> Result<()> {
-    until(&format!("a listener on {address}"), PATIENCE, async || Ok(drop(TcpStream::connect(address).await?))).await
+    until(&format!("a listener on {address}"), PATIENCE, async || accepts(address).await).await
 }

@@ -72,16 +72,18 @@ async fn proxy_lets_through_whom_it_knows() {
     let proxy = Proxy::start(folder.path()).await.unwrap();
     let listener = tokio::net::TcpListener::bind(loopback(0)).await.unwrap();
     let target = listener.local_addr().unwrap();
-    for (credentials, expected) in [("c2l0ZTEyOmZlLXJyeQ==", "HTTP/1.0 200"), ("d3Jvbmc6d3Jvbmc=", "HTTP/1.1 407")] {
+    let know = |word: &str| format!("Proxy-Authorization: Basic {word}\r\n");
+    // tinyproxy answers 401, not 407, to a password that is wrong.
+    for (header, status) in
+        [(know("c2l0ZTEyOmZlLXJyeQ=="), " 200"), (String::new(), " 407"), (know("d3Jvbmc6d3Jvbmc="), " 401")]
+    {
         let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
-        let request =
-            format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n");
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{header}\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = [0; 12];
         let read = tokio::time::timeout(Duration::from_secs(10), socket.read_exact(&mut answer));
         read.await.unwrap().unwrap();
-        let (version, code) = expected.split_once(' ').unwrap();
-        assert!(answer.ends_with(code.as_bytes()), "{version} {}", String::from_utf8_lossy(&answer));
+        assert!(answer.ends_with(status.as_bytes()), "{}, not{status}", String::from_utf8_lossy(&answer));
     }
 }
 

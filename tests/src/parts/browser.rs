@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{free_port, loopback};
 use crate::process::{Process, bound_command};
-use crate::wait::{PATIENCE, listening, until};
+use crate::wait::{PATIENCE, accepts, until};
 
 /// A browser with a fresh profile. It resolves every name under `localhost` to the loopback by itself.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Browser {
         // Chromium finds a home of its own: crash reports and font caches go there too.
         command.arg(format!("--port={port}")).env("HOME", folder).env_remove("DISPLAY");
         let mut driver = Process::start("chromedriver", command, folder)?;
-        driver.until("chromedriver", async || listening(loopback(port)).await).await?;
+        driver.until("chromedriver", async || accepts(loopback(port)).await).await?;
         let profile = folder.join("profile");
         let mut arguments: Vec<String> = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run \
              --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage \

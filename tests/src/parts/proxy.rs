@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{free_port, loopback};
 use crate::process::{Process, bound_command};
-use crate::wait::listening;
+use crate::wait::accepts;
 
 /// Who may use the proxy.
 const USER: &str = "site12";
@@ -33,7 +33,7 @@ impl Proxy {
         let mut command = bound_command("tinyproxy");
         command.args(["-d", "-c"]).arg(&file);
         let mut process = Process::start("tinyproxy", command, folder)?;
-        process.until("tinyproxy", async || listening(loopback(port)).await).await?;
+        process.until("tinyproxy", async || accepts(loopback(port)).await).await?;
         Ok(Self { process, port })
     }
 

@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 use super::{free_port, loopback};
 use crate::netns::run;
 use crate::process::{Process, bound_command};
-use crate::wait::listening;
+use crate::wait::accepts;
 
 /// What somebody who logs in meets.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl Sshd {
         fs::write(folder.join("sshd.conf"), config(&folder, &login, port))?;
         command.arg("-D").arg("-e").arg("-f").arg(folder.join("sshd.conf"));
         let mut process = Process::start("sshd", command, &folder)?;
-        process.until("sshd", async || listening(loopback(port)).await).await?;
+        process.until("sshd", async || accepts(loopback(port)).await).await?;
         Ok(Self { process, folder, user, port })
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{free_port, loopback};
 use crate::process::{Process, bound_command};
-use crate::wait::listening;
+use crate::wait::accepts;
 
 /// TigerVNC's server on a port of the loopback, without password, showing a clock.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Vnc {
         command.args([&display, "-rfbport", &port.to_string(), "-localhost", "-SecurityTypes", "None"]);
         command.args(["-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-ac"]);
         let mut server = Process::start("xtigervnc", command, folder)?;
-        server.until("Xtigervnc", async || listening(loopback(port)).await).await?;
+        server.until("Xtigervnc", async || accepts(loopback(port)).await).await?;
         let mut command = bound_command("xclock");
         command.env("DISPLAY", &display).args(["-geometry", "300x300+100+80", "-bg", "white"]);
         let client = Process::start("xclock", command, folder)?;

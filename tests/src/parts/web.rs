@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{free_port, loopback};
 use crate::process::{Process, bound_command};
-use crate::wait::listening;
+use crate::wait::accepts;
 
 /// lighttpd, which serves the files of its folder `www` and takes uploads (PUT) to `/upload/` by WebDAV.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Lighttpd {
         let mut command = bound_command("/usr/sbin/lighttpd");
         command.args(["-D", "-f"]).arg(&file);
         let mut process = Process::start("lighttpd", command, folder)?;
-        process.until("lighttpd", async || listening(loopback(port)).await).await?;
+        process.until("lighttpd", async || accepts(loopback(port)).await).await?;
         Ok(Self { process, root, port })
     }
 
@@ -93,7 +93,7 @@ impl Nginx {
         let mut command = bound_command("/usr/sbin/nginx");
         command.arg("-p").arg(folder).arg("-e").arg("stderr").arg("-c").arg(&file);
         let mut process = Process::start("nginx", command, folder)?;
-        process.until("nginx", async || listening(loopback(port)).await).await?;
+        process.until("nginx", async || accepts(loopback(port)).await).await?;
         Ok(Self { process, root, port })
     }
 
