@@ -9,7 +9,7 @@ set -euo pipefail
 build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
 test=("${demo[@]}" iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps lighttpd lighttpd-mod-webdav nginx-light
-  tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core)
+  squid tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core)
 bench=("${test[@]}" wrk openssl)
 
 case "${1:-}" in
@@ -68,7 +68,7 @@ if command -v systemctl >/dev/null; then
     case "$package" in
       openssh-server) unit=ssh ;;
       nginx-light) unit=nginx ;;
-      lighttpd | tinyproxy | avahi-daemon) unit=$package ;;
+      lighttpd | squid | tinyproxy | avahi-daemon) unit=$package ;;
       *) continue ;;
     esac
     "${as_root[@]}" systemctl --quiet disable "$unit" 2>/dev/null ||

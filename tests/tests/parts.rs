@@ -1,5 +1,6 @@
 //! The partners themselves, spoken to directly: what the journeys lean on holds by itself.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -67,24 +68,31 @@ fn curl(arguments: &[&str]) -> Result<String> {
 }
 
 #[tokio::test]
-async fn proxy_lets_through_whom_it_knows() {
+async fn proxies_let_through_whom_they_know() {
     let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(folder.path()).await.unwrap();
+    let squid = Proxy::start(folder.path()).await.unwrap();
+    let tiny = Proxy::start_tiny(folder.path()).await.unwrap();
     let listener = tokio::net::TcpListener::bind(loopback(0)).await.unwrap();
-    let target = listener.local_addr().unwrap();
-    let know = |word: &str| format!("Proxy-Authorization: Basic {word}\r\n");
-    // tinyproxy answers 401, not 407, to a password that is wrong.
-    for (header, status) in
-        [(know("c2l0ZTEyOmZlLXJyeQ=="), " 200"), (String::new(), " 407"), (know("d3Jvbmc6d3Jvbmc="), " 401")]
-    {
-        let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
-        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{header}\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = [0; 12];
-        let read = tokio::time::timeout(Duration::from_secs(10), socket.read_exact(&mut answer));
-        read.await.unwrap().unwrap();
-        assert!(answer.ends_with(status.as_bytes()), "{}, not{status}", String::from_utf8_lossy(&answer));
+    let target = listener.local_addr().unwrap().to_string();
+    for (proxy, wrong) in [(&squid, " 407"), (&tiny, " 401")] {
+        for (word, status) in [("c2l0ZTEyOmZlLXJyeQ==", " 200"), ("", " 407"), ("d3Jvbmc6d3Jvbmc=", wrong)] {
+            let answer = ask_proxy(proxy.address(), &target, word).await.unwrap();
+            assert!(answer.ends_with(status), "{answer}, not{status}");
+        }
     }
+}
+
+/// The beginning of the status line that a proxy answers to CONNECT.
+async fn ask_proxy(proxy: SocketAddr, target: &str, credentials: &str) -> Result<String> {
+    let mut socket = TcpStream::connect(proxy).await?;
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    if !credentials.is_empty() {
+        request += &format!("Proxy-Authorization: Basic {credentials}\r\n");
+    }
+    socket.write_all(format!("{request}\r\n").as_bytes()).await?;
+    let mut answer = [0; 12];
+    tokio::time::timeout(Duration::from_secs(10), socket.read_exact(&mut answer)).await??;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 #[tokio::test]
