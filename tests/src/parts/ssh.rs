@@ -22,7 +22,7 @@ pub enum Login {
     Program {
         /// The user's name.
         user: String,
-        /// A command line for `/bin/sh`.
+        /// A command line for bash.
         command: String,
     },
 }
@@ -132,7 +132,7 @@ fn with_user(folder: &Path, user: &str) -> Result<Command> {
     // The server looks itself up too (as root, and the user `sshd` it becomes before a login), so the others stay known.
     let mut passwd = fs::read_to_string("/etc/passwd")?;
     let own = passwd.lines().filter(|line| !line.starts_with(&format!("{user}:"))).collect::<Vec<_>>().join("\n");
-    passwd = format!("{user}:x:{uid}:{gid}:{user}:/:/bin/sh\n{own}\n");
+    passwd = format!("{user}:x:{uid}:{gid}:{user}:/:/bin/bash\n{own}\n");
     fs::write(folder.join("passwd"), passwd)?;
     fs::copy("/etc/group", folder.join("group"))?;
     let mut command = bound_command("/usr/sbin/sshd");
