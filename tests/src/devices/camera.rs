@@ -94,7 +94,7 @@ impl Lens {
         let time = self.switched_on.elapsed();
         let seconds = time.as_secs();
         let caption =
-            format!("CAM 1  FERRY QUAY NORTH   {:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+            format!("CAM 1  FERRY BERTH NORTH   {:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         scene::picture(time, &caption)
     }
 }
