@@ -7,4 +7,5 @@ pub mod line;
 pub mod netns;
 pub mod parts;
 pub mod process;
+pub mod programs;
 pub mod wait;

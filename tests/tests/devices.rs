@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use linkspan_tests::devices::{Camera, Console, Plc, ssh_console};
 use linkspan_tests::netns::run;
@@ -10,28 +11,29 @@ use linkspan_tests::parts::{Browser, loopback};
 use tokio::task::spawn_blocking;
 use tokio_tungstenite::tungstenite::Message;
 
-async fn curl(arguments: &[&str]) -> String {
+async fn curl(arguments: &[&str]) -> Result<String> {
     let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
     let output = spawn_blocking(move || run(Command::new("curl").args(["-sS", "--noproxy", "*"]).args(arguments)));
-    output.await.unwrap().unwrap()
+    output.await?
 }
 
 #[tokio::test]
 async fn plc_takes_a_setpoint_from_who_is_logged_in() {
     let plc = Plc::start(loopback(0), "plc1.local").await.unwrap();
     let url = format!("http://{}", plc.address());
-    let values: serde_json::Value = serde_json::from_str(&curl(&[&format!("{url}/api/values")]).await).unwrap();
+    let values: serde_json::Value =
+        serde_json::from_str(&curl(&[&format!("{url}/api/values")]).await.unwrap()).unwrap();
     assert_eq!(values["setpoint"], 60.0);
-    let refused = curl(&["-i", "-d", "level=70", &format!("{url}/setpoint")]).await;
+    let refused = curl(&["-i", "-d", "level=70", &format!("{url}/setpoint")]).await.unwrap();
     assert!(refused.contains("302 Found") && refused.contains("location: /login"), "{refused}");
-    let wrong = curl(&["-i", "-d", "user=operator&password=1234", &format!("{url}/login")]).await;
+    let wrong = curl(&["-i", "-d", "user=operator&password=1234", &format!("{url}/login")]).await.unwrap();
     assert!(wrong.contains("403 Forbidden") && wrong.contains("Wrong user or password"), "{wrong}");
-    let login = curl(&["-i", "-d", "user=operator&password=operator", &format!("{url}/login")]).await;
+    let login = curl(&["-i", "-d", "user=operator&password=operator", &format!("{url}/login")]).await.unwrap();
     assert!(login.contains("; Domain=plc1.local; HttpOnly"), "{login}");
     let cookie = login.split_once("set-cookie: ").and_then(|(_, rest)| rest.split_once(';')).unwrap().0;
-    let taken = curl(&["-i", "-b", cookie, "-d", "level=70", &format!("{url}/setpoint")]).await;
+    let taken = curl(&["-i", "-b", cookie, "-d", "level=70", &format!("{url}/setpoint")]).await.unwrap();
     assert!(taken.contains("303 See Other"), "{taken}");
-    assert!(curl(&["-b", cookie, &url]).await.contains("logged in as <b>operator</b>"));
+    assert!(curl(&["-b", cookie, &url]).await.unwrap().contains("logged in as <b>operator</b>"));
 }
 
 #[tokio::test]
@@ -55,10 +57,10 @@ async fn plc_sends_values_over_websocket_and_echoes() {
 async fn camera_sends_everybody_to_its_lan_address_and_shows_pictures() {
     let camera = Camera::start(loopback(0)).await.unwrap();
     let url = format!("http://{}", camera.address());
-    let root = curl(&["-i", &url]).await;
+    let root = curl(&["-i", &url]).await.unwrap();
     assert!(root.contains(&format!("location: {url}/index.html")), "{root}");
     let picture = format!("{url}/cgi-bin/snapshot.jpg");
-    let size = curl(&["-o", "/dev/null", "-w", "%{content_type} %{size_download}", &picture]).await;
+    let size = curl(&["-o", "/dev/null", "-w", "%{content_type} %{size_download}", &picture]).await.unwrap();
     let bytes: usize = size.strip_prefix("image/jpeg ").unwrap().parse().unwrap();
     assert!(bytes > 5000, "{bytes}");
 }
@@ -78,20 +80,20 @@ async fn ssh_meets_the_console_and_nothing_else() {
     assert!(ssh("$(reboot)\nversion").await.unwrap().unwrap().starts_with("$(reboot): unknown command"));
     let mut ssh = sshd.client("ssh", "plc1").unwrap();
     ssh.args(["-p", &sshd.address().port().to_string(), "demo@127.0.0.1"]);
-    let talk = spawn_blocking(move || say(ssh, "version\nexit\n")).await.unwrap();
+    let talk = spawn_blocking(move || say(ssh, "version\nexit\n")).await.unwrap().unwrap();
     assert!(talk.contains("service console") && talk.contains("plc1> LC-314  6HL7"), "{talk}");
 }
 
 /// What a command answers to that input; it must end by itself, though its input stays open.
-fn say(mut command: Command, words: &str) -> String {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(words.as_bytes()).unwrap();
+fn say(mut command: Command, words: &str) -> Result<String> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut input = child.stdin.take().context("no input")?;
+    input.write_all(words.as_bytes())?;
     let mut output = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-    child.wait().unwrap();
+    child.stdout.take().context("no output")?.read_to_string(&mut output)?;
+    child.wait()?;
     drop(input);
-    output
+    Ok(output)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,14 +4,14 @@ mod programs;
 mod site;
 mod tell;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use programs::{Programs, Restarts};
+use programs::Programs;
 use site::Site;
 
 /// Shows Linkspan on this machine: a server, one gateway, and sample devices behind it. Ctrl-C stops all of it.
@@ -22,10 +22,10 @@ struct Arguments {
     #[arg(long)]
     dir: Option<PathBuf>,
     /// HTTPS port of the server.
-    #[arg(long, default_value_t = programs::HTTPS_PORT)]
+    #[arg(long, default_value_t = 8443)]
     port: u16,
     /// HTTP port of the server, which redirects to the other.
-    #[arg(long, default_value_t = programs::HTTP_PORT)]
+    #[arg(long, default_value_t = 8080)]
     http_port: u16,
 }
 
@@ -55,15 +55,15 @@ async fn run(arguments: Arguments) -> Result<()> {
         Some(dir) => dir,
         None => cache_folder()?.join("linkspan-demo"),
     };
-    let mut programs = Programs::new(&dir, arguments.port, arguments.http_port)?;
-    let site = tokio::select! {
-        site = start(&mut programs) => site?,
-        () = &mut stop => return programs.stop().await,
+    let started = tokio::select! {
+        started = start(&dir, arguments.port, arguments.http_port) => started?,
+        // What was started ends as its values are dropped.
+        () = &mut stop => return Ok(()),
     };
+    let (mut programs, site) = started;
     tell::all(&programs, &site)?;
-    let mut restarts = Restarts::default();
     let result = tokio::select! {
-        failed = programs.keep_running(&mut restarts) => failed,
+        failed = programs.keep_running() => failed,
         () = &mut stop => Ok(()),
     };
     eprintln!("\nlinkspan-demo: stopping");
@@ -71,12 +71,12 @@ async fn run(arguments: Arguments) -> Result<()> {
     result
 }
 
-async fn start(programs: &mut Programs) -> Result<Site> {
-    programs.start_server().await?;
-    let site = Site::start(&programs.dir().join("site")).await?;
-    programs.start_gateway(&site).await?;
-    programs.wait_until_reachable(&site).await?;
-    Ok(site)
+async fn start(dir: &Path, port: u16, http_port: u16) -> Result<(Programs, Site)> {
+    let mut programs = Programs::start(dir, port, http_port).await?;
+    let site = Site::start(&programs.dir.join("site")).await?;
+    programs.start_gateway(&site)?;
+    programs.wait_until_reachable().await?;
+    Ok((programs, site))
 }
 
 fn cache_folder() -> Result<PathBuf> {

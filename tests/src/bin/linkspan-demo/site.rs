@@ -1,12 +1,11 @@
-//! The site behind the gateway: its sample devices, and the gateway's configuration that lists them.
+//! The site behind the gateway: its sample devices, as the gateway's configuration lists them.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use linkspan_tests::devices::{Camera, Console, Plc, ssh_console};
 use linkspan_tests::parts::{Sshd, loopback};
+use linkspan_tests::programs::GatewayConfig;
 
 /// The running devices; they end when dropped.
 pub(crate) struct Site {
@@ -33,25 +32,13 @@ impl Site {
         Ok(Self { plc, camera, console, ssh })
     }
 
-    /// gateway.toml: where the server is, who the gateway is, what may be reached.
-    pub(crate) fn gateway_config(&self, https_port: u16) -> String {
-        let mut text = format!(
-            "[server]\nurl = \"https://localhost:{https_port}\"\nca_file = \"ca.pem\"\n\n\
-             [identity]\nname = \"demo\"\nsecret_file = \"gateway.secret\"\n"
-        );
+    pub(crate) fn list(&self, config: GatewayConfig) -> GatewayConfig {
         let mut plc1 = vec![("web", "http", self.plc.address()), ("console", "tcp", self.console.address())];
         plc1.extend(self.ssh.as_ref().map(|sshd| ("ssh", "ssh", sshd.address())));
-        device(&mut text, "plc1", "Water works north, controller", &plc1);
-        device(&mut text, "cam1", "Ferry berth north, camera", &[("web", "http", self.camera.address())]);
-        text
-    }
-}
-
-fn device(text: &mut String, name: &str, description: &str, services: &[(&str, &str, SocketAddr)]) {
-    // Writing to a String cannot fail.
-    let _ = write!(text, "\n[[device]]\nname = \"{name}\"\ndescription = \"{description}\"\nhost = \"127.0.0.1\"\n");
-    for (service, kind, address) in services {
-        let port = address.port();
-        let _ = write!(text, "  [[device.service]]\n  name = \"{service}\"\n  kind = \"{kind}\"\n  port = {port}\n");
+        config.device("plc1", "Water works north, controller", &plc1).device(
+            "cam1",
+            "Ferry berth north, camera",
+            &[("web", "http", self.camera.address())],
+        )
     }
 }
