@@ -10,7 +10,8 @@ build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
 test=("${demo[@]}" iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps lighttpd lighttpd-mod-webdav nginx-light
   squid tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core)
-bench=("${test[@]}" wrk openssl)
+# rathole, from crates.io, is compared with; its TLS is OpenSSL.
+bench=("${test[@]}" wrk openssl libssl-dev)
 
 case "${1:-}" in
   build) wanted=("${build[@]}") ;;

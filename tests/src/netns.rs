@@ -1,5 +1,6 @@
 //! Network namespaces: small machines of their own, on this one, that go away with the value that stands for them.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
@@ -48,10 +49,25 @@ impl Namespace {
         run(self.command("sysctl").args(["-qw", "net.ipv4.ip_forward=1"])).map(drop)
     }
 
+    /// Has programs that are started inside from now on find a name at an address, by a hosts file of their own.
+    pub fn host(&self, name: &str, address: &str) -> Result<()> {
+        let folder = self.files();
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("hosts");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(&path, format!("{before}{address} {name}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// The way in for a thread of this process.
     pub fn enter(&self) -> Result<Entrance> {
-        let path = std::path::Path::new("/run/netns").join(&self.name);
+        let path = Path::new("/run/netns").join(&self.name);
         Ok(Entrance(std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?))
+    }
+
+    /// Files that `ip netns exec` lays over those of /etc.
+    fn files(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
     }
 
     /// A command that will run inside; its process is the program's own, so that its id can be killed.
@@ -65,6 +81,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         drop(ip(&["netns", "delete", &self.name]));
+        drop(std::fs::remove_dir_all(self.files()));
     }
 }
 
@@ -98,8 +115,9 @@ fn sweep() {
     for line in ip(&["netns", "list"]).unwrap_or_default().lines() {
         let Some(name) = line.split_whitespace().next() else { continue };
         let maker = name.strip_prefix("ls-").and_then(|rest| rest.split('-').next());
-        if maker.is_some_and(|pid| pid.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(pid).exists()) {
+        if maker.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
             drop(ip(&["netns", "delete", name]));
+            drop(std::fs::remove_dir_all(Path::new("/etc/netns").join(name)));
         }
     }
 }
