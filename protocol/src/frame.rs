@@ -86,11 +86,7 @@ impl Reset {
     /// A reset with a text for people, cut to what a frame may carry.
     pub fn new(reason: ResetReason, text: impl Into<String>) -> Self {
         let mut text = text.into();
-        let mut end = text.len().min(REASON_MAX);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(REASON_MAX));
         Self { reason, text }
     }
 }
@@ -224,6 +220,12 @@ const CONTROL_LAST: u8 = 0x47;
 
 /// Bytes that the head of a DATA frame can take at most: type, stream, length.
 pub const DATA_HEAD_MAX: usize = 1 + 8 + 4;
+
+/// Bytes that a FIN frame can take at most: type, stream.
+pub const FIN_MAX: usize = 1 + 8;
+
+/// Bytes that the head of a CLOSE frame can take at most: type, length.
+pub const CLOSE_HEAD_MAX: usize = 1 + 2;
 
 impl Frame {
     /// Whether the frame counts in the session's numbering.

@@ -80,9 +80,12 @@ impl Sending {
     }
 
     /// Queues what there is room for; `None` after [`Sending::finish`].
-    pub(super) fn take(&mut self, data: &[u8]) -> Option<usize> {
+    pub(super) fn take(&mut self, data: &[u8], now: Instant) -> Option<usize> {
         if self.half != Half::Open {
             return None;
+        }
+        if self.queue.is_empty() {
+            self.begin_period(now);
         }
         let room = SEND_QUEUE_MAX.saturating_sub(self.queue.len());
         let (taken, rest) = data.split_at(room.min(data.len()));
@@ -107,11 +110,10 @@ impl Sending {
     }
 
     /// Takes up to `max` bytes that there is credit for.
-    pub(super) fn give(&mut self, max: usize, now: Instant) -> BytesMut {
+    pub(super) fn give(&mut self, max: usize) -> BytesMut {
         let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
         let data = self.queue.split_to(self.queue.len().min(max).min(credit));
         self.credit -= data.len() as u64;
-        self.begin_period(now);
         self.sent_in_period += data.len();
         if self.queue.is_empty() {
             // An idle stream holds no memory.
@@ -125,12 +127,12 @@ impl Sending {
         self.queue.len() <= SEND_QUEUE_MAX / 2 && std::mem::take(&mut self.writer_waits)
     }
 
-    /// Quiet until it has sent more than [`QUIET_BYTES`] within the period.
-    pub(super) fn class_at(&mut self, now: Instant) -> Class {
-        self.begin_period(now);
-        if self.sent_in_period > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
+    /// Quiet if all it has to say in its period is at most [`QUIET_BYTES`].
+    pub(super) fn class(&self) -> Class {
+        if self.sent_in_period + self.queue.len() > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
     }
 
+    /// Called only when nothing waits: a stream that never catches up stays bulk, however slow the link is.
     fn begin_period(&mut self, now: Instant) {
         if self.period.is_none_or(|begun| now.saturating_duration_since(begun) >= QUIET_PERIOD) {
             self.period = Some(now);
