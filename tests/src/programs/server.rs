@@ -1,5 +1,6 @@
 //! `linkspan-server` with a folder and ports of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,19 +8,19 @@ use std::process::Output;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Binaries, output_of, write_private};
+use super::{Binaries, output_of};
 use crate::https::Https;
 use crate::netns::Namespace;
 use crate::parts::{free_port, loopback};
 use crate::process::Process;
 
-/// The ports of `run --dev`.
+/// The ports of `run --dev` where nothing else is asked for.
 const DEV_PORTS: (u16, u16) = (8443, 8080);
 
 /// Where a server listens and keeps its files.
 #[derive(Clone, Debug)]
 pub struct ServerSetup {
-    /// Its state, its log, its configuration.
+    /// Its state, its log, its authority.
     pub folder: PathBuf,
     /// HTTPS.
     pub https: SocketAddr,
@@ -32,23 +33,29 @@ pub struct ServerSetup {
 impl ServerSetup {
     /// Free ports of the loopback.
     pub fn new(folder: &Path) -> Result<Self> {
-        let (https, http) = (loopback(free_port()?), loopback(free_port()?));
-        Ok(Self { folder: folder.to_owned(), https, http, place: None })
+        Ok(Self::on_ports(folder, free_port()?, free_port()?))
     }
 
-    /// Those ports of the loopback; with 8443 and 8080 the server runs with `--dev`.
+    /// Those ports of the loopback.
     pub fn on_ports(folder: &Path, https: u16, http: u16) -> Self {
         Self { folder: folder.to_owned(), https: loopback(https), http: loopback(http), place: None }
     }
 
-    /// In a namespace, at an address of it.
+    /// In a namespace, at an address of it; HTTP is one port above.
     pub fn inside(folder: &Path, namespace: &Namespace, https: SocketAddr) -> Self {
         let http = SocketAddr::new(https.ip(), https.port().wrapping_add(1));
         Self { folder: folder.to_owned(), https, http, place: Some(namespace.name().to_owned()) }
     }
 
-    fn is_dev(&self) -> bool {
-        (self.https, self.http) == (loopback(DEV_PORTS.0), loopback(DEV_PORTS.1)) && self.place.is_none()
+    /// What every command of the server needs to find its files, and what `run` listens at.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = vec!["--dev".into(), self.folder.clone().into_os_string()];
+        if (self.https, self.http) != (loopback(DEV_PORTS.0), loopback(DEV_PORTS.1)) {
+            for (option, address) in [("--listen-https", self.https), ("--listen-http", self.http)] {
+                arguments.extend([option.into(), address.to_string().into()]);
+            }
+        }
+        arguments
     }
 }
 
@@ -61,23 +68,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, with a user `admin` whose password is in the folder, and waits until it says it is ready.
+    /// Starts it with `--dev`, which makes a user `admin` with a password in the folder, and waits until it is ready.
     pub async fn start(binaries: &Binaries, setup: ServerSetup) -> Result<Self> {
         fs::create_dir_all(&setup.folder)?;
-        if !setup.is_dev() {
-            fs::write(setup.folder.join("server.toml"), config(&setup))?;
-            let password_file = setup.folder.join("admin-password");
-            if !password_file.exists() {
-                let password = format!("{:020x}", rand::random::<u128>() >> 48);
-                ask(
-                    binaries,
-                    &setup,
-                    &["user", "add", "admin", "--role", "admin", "--password-stdin"],
-                    Some(&password),
-                )?;
-                write_private(&password_file, &password)?;
-            }
-        }
         let process = run(binaries, &setup)?;
         let mut server = Self { setup, binaries: binaries.clone(), process };
         server.wait_until_ready().await?;
@@ -164,31 +157,15 @@ impl Server {
     }
 }
 
-fn config(setup: &ServerSetup) -> String {
-    format!(
-        "state_dir = \".\"\n[listen]\nhttps = \"{}\"\nhttp = \"{}\"\n\
-         [site]\nconsole = \"linkspan.localhost\"\nzone = \"devices.localhost\"\n[tls]\nself_signed = true\n",
-        setup.https, setup.http
-    )
-}
-
-/// How the server's commands find its files.
-fn files(setup: &ServerSetup) -> [PathBuf; 2] {
-    match setup.is_dev() {
-        true => ["--dev".into(), setup.folder.clone()],
-        false => ["--config".into(), setup.folder.join("server.toml")],
-    }
-}
-
 fn run(binaries: &Binaries, setup: &ServerSetup) -> Result<Process> {
     let mut command = binaries.command_in(setup.place.as_deref(), "linkspan-server")?;
-    command.arg("run").args(files(setup));
+    command.arg("run").args(setup.arguments());
     Process::start("linkspan-server", command, &setup.folder)
 }
 
 fn ask(binaries: &Binaries, setup: &ServerSetup, words: &[&str], input: Option<&str>) -> Result<String> {
     let mut command = binaries.command("linkspan-server")?;
-    command.args(words).args(files(setup));
+    command.args(words).args(setup.arguments());
     let Output { status, stdout, stderr } = output_of(command, input)?;
     let said = String::from_utf8_lossy(&stderr);
     ensure!(status.success(), "linkspan-server {} failed ({status}): {}", words.join(" "), said.trim());
