@@ -18,9 +18,9 @@ pub mod upgrade;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -63,7 +63,21 @@ impl<D: Doors> Edge<D> {
 }
 
 impl<D: Doors> Answers for Edge<D> {
-    async fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let http1 = request.version() < Version::HTTP_2;
+        let mut response = self.find(request, peer).await;
+        let broken = matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT);
+        if http1 && broken && response.headers().contains_key(pages::ERROR_HEADER) {
+            // What follows on this connection cannot be told from what was refused.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl<D: Doors> Edge<D> {
+    /// Whom the request is for, and their answer.
+    async fn find(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let host = match authority(&mut request, peer) {
             Ok(host) => host,
             Err(fault) => return pages::answer(&fault, request.headers()),
