@@ -161,7 +161,8 @@ fn start_log() {
 }
 
 fn prefix(record: &Record<'_>, journal: bool) -> String {
-    let room = record.target().trim_start_matches("linkspan_gateway::").split("::").next().unwrap_or_default();
+    let path = record.target().strip_prefix("linkspan_").unwrap_or(record.target());
+    let room = path.strip_prefix("gateway::").unwrap_or(path).split("::").next().unwrap_or_default();
     if !journal {
         return format!("{:5} {room}: ", record.level());
     }

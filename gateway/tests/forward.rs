@@ -154,6 +154,7 @@ async fn an_early_answer_is_not_lost_to_the_reset_that_follows_it() {
             () = upload => panic!("the stream was reset before its answer was read"),
         }
         assert_eq!(answer.len(), size);
+        drop((read, write));
         gateway.stop().await;
     }
 }
