@@ -272,8 +272,9 @@ impl Frame {
             Self::Reset(stream, reset) => {
                 put_number(out, RESET, stream.0);
                 varint::put(out, reset.reason.code());
-                varint::put(out, reset.text.len() as u64);
-                out.put_slice(reset.text.as_bytes());
+                let text = reset.text.get(..reset.text.floor_char_boundary(REASON_MAX)).unwrap_or_default();
+                varint::put(out, text.len() as u64);
+                out.put_slice(text.as_bytes());
             }
             Self::Control { last, piece } => put_block(out, if *last { CONTROL_LAST } else { CONTROL_PART }, piece),
         }

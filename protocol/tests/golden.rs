@@ -97,6 +97,16 @@ fn every_reason_has_its_code() {
 }
 
 #[test]
+fn a_text_is_cut_to_what_a_frame_may_carry() {
+    let mut out = BytesMut::new();
+    let long = Reset { reason: ResetReason::Internal, text: "ü".repeat(1000) };
+    Frame::Reset(StreamId(0), long).encode(&mut out);
+    let cut = Reset { reason: ResetReason::Internal, text: "ü".repeat(128) };
+    assert_eq!(Frame::decode(&mut out.freeze()), Ok(Some(Frame::Reset(StreamId(0), cut))));
+    assert_eq!(Reset::new(ResetReason::Internal, "a".to_owned() + &"ü".repeat(200)).text.len(), 255);
+}
+
+#[test]
 fn later_fields_of_open_are_skipped() {
     let mut longer = bytes("40 04 0e  04 706c6331  03 776562  6710  aabbcc  44 04");
     let open = Frame::Open(StreamId(4), target("plc1", "web", Duration::from_secs(10)));
@@ -329,4 +339,18 @@ fn what_a_later_version_adds_is_tolerated() {
         },
         r#"{"type":"devices-taken","refused":[{"name":"cam","reason":"taken"}]}"#,
     );
+}
+
+#[test]
+fn the_example_in_the_document_is_true() {
+    let document = include_str!("../../docs/protocol.md");
+    let example = document.split("```hexdump\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    // The bytes stand in the first 38 columns, the explanation behind them.
+    let hex: String = example.lines().map(|line| line.get(..38).unwrap_or(line)).collect();
+    let mut message = bytes(&hex);
+    let frames: Vec<_> = std::iter::from_fn(|| Frame::decode(&mut message).unwrap()).collect();
+    let request = Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n");
+    let plc1 = target("plc1", "web", Duration::from_secs(10));
+    let four = StreamId(4);
+    assert_eq!(frames, [Frame::Open(four, plc1), Frame::Data(four, request), Frame::Fin(four)]);
 }

@@ -1,5 +1,6 @@
 //! What a hostile peer may send: it is refused or ignored, and never makes either end panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a test begins at some time")]
 
 mod pair;
 
@@ -76,13 +77,51 @@ fn each_broken_rule_ends_the_link() {
     }
     let json = Bytes::from_static(b"{}");
     for frame in [Frame::Hello(json.clone()), Frame::Welcome(json.clone()), Frame::Refused(json)] {
-        assert_eq!(told(Server, &[frame.clone()]), Err(SessionError::Handshake));
+        assert_eq!(told(Server, std::slice::from_ref(&frame)), Err(SessionError::Handshake));
         assert_eq!(told(Gateway, &[frame]), Err(SessionError::Handshake));
     }
     assert_eq!(told(Gateway, &[Frame::Ack(1)]), Err(SessionError::Ack { acked: 1, sent: 0 }));
     let now = Instant::now();
     let long = session(Server, now).handle_message(Bytes::from(vec![5; MESSAGE_MAX + 1]), now);
     assert_eq!(long, Err(SessionError::MessageTooLong(MESSAGE_MAX + 1)));
+}
+
+#[test]
+fn credit_that_was_given_back_may_be_used_once() {
+    let now = Instant::now();
+    let mut gateway = session(Role::Gateway, now);
+    gateway.handle_message(message(&[open(0), data(0, DATA_MAX)]), now).unwrap();
+    while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), 1000) {}
+    let mut answer = gateway.poll_transmit(now).unwrap();
+    let mut given = 0;
+    while let Some(frame) = Frame::decode(&mut answer).unwrap() {
+        if let Frame::Window(StreamId(0), more) = frame {
+            given += more;
+        }
+    }
+    assert!(given >= 8 * 1024, "{given} bytes were given back");
+    gateway.handle_message(message(&[data(0, given.try_into().unwrap())]), now).unwrap();
+    let over = gateway.handle_message(message(&[data(0, 1)]), now);
+    assert_eq!(over, Err(SessionError::Violation(Violation::Credit(StreamId(0)))));
+}
+
+#[test]
+fn credit_is_not_given_for_ever_to_an_end_that_does_not_read() {
+    let now = Instant::now();
+    for let_go in [false, true] {
+        let mut gateway = session(Role::Gateway, now);
+        gateway.handle_message(message(&[open(0)]), now).unwrap();
+        gateway.mux.finish(StreamId(0));
+        if let_go {
+            gateway.mux.release(StreamId(0));
+        }
+        let flooded = (0..100_000).find_map(|_| {
+            let told = gateway.handle_message(message(&[data(0, 8 * 1024)]), now).err();
+            while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), DATA_MAX) {}
+            told
+        });
+        assert_eq!(flooded, Some(SessionError::Violation(Violation::Credit(StreamId(0)))));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Two drivers over a pipe in memory: streams as sockets, the end of a link, the handshake.
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a test begins at some time")]
 
 mod pair;
 
@@ -402,6 +403,35 @@ async fn a_pipe_ends_when_nothing_moves() {
     assert_eq!(end.a_to_b, 5);
     assert!(last - started == 5 * (idle - Duration::from_secs(1)), "talk kept it alive");
     assert!(last.elapsed() >= idle && last.elapsed() < idle + Duration::from_secs(1), "{:?}", last.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_copies_the_early_answer_of_a_side_that_takes_no_more() {
+    let (mut client, a) = duplex(100);
+    let (b, mut device) = duplex(200_000);
+    device.write_all(&[7; 100_000]).await.unwrap();
+    drop(device);
+    let upload = async {
+        client.write_all(&[1; 50]).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.len(), 100_000);
+    };
+    let (end, ()) = soon(async { tokio::join!(pipe(a, b, None), upload) }).await;
+    assert!(matches!(end.reason, PipeReason::B(_)), "{end:?}");
+    assert_eq!(end.b_to_a, 100_000);
+
+    // One that neither takes nor says anything more does not hold the pipe.
+    let (mut client, a) = duplex(100);
+    let (silent, device) = duplex(100);
+    let (_said, speaks) = duplex(1);
+    let deaf = tokio::io::join(speaks, silent);
+    drop(device);
+    client.write_all(&[1; 50]).await.unwrap();
+    let started = Instant::now();
+    let end = soon(pipe(a, deaf, None)).await;
+    assert!(matches!(end.reason, PipeReason::B(_)), "{end:?}");
+    assert!(started.elapsed() <= Duration::from_secs(11));
 }
 
 #[tokio::test]

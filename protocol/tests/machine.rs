@@ -1,5 +1,6 @@
 //! Two sessions over a wire that delays, stops and breaks: what each promises the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a test begins at some time")]
 
 mod pair;
 
@@ -74,6 +75,41 @@ fn a_stream_that_was_finished_and_let_go_still_sends_all() {
     pair.advance(SOON).unwrap();
     assert_eq!(pair.read(SERVER, id), (text, true));
     assert_eq!(pair.ends[GATEWAY].mux.open_streams(), 0);
+}
+
+#[test]
+fn an_early_answer_is_not_overtaken_by_the_reset_behind_it() {
+    let mut pair = Pair::new(Offer::default());
+    let id = pair.open();
+    pair.write(SERVER, id, &[1; SEND_QUEUE_MAX]);
+    pair.advance(SOON).unwrap();
+    let answer = vec![7; SEND_QUEUE_MAX];
+    assert_eq!(pair.write(GATEWAY, id, &answer), answer.len());
+    pair.ends[GATEWAY].mux.finish(id);
+    pair.ends[GATEWAY].mux.release(id);
+    pair.advance(SOON).unwrap();
+    assert_eq!(pair.ends[GATEWAY].mux.open_streams(), 0);
+    assert_eq!(pair.read(SERVER, id), (answer, true));
+    let cancelled = pair.ends[SERVER].mux.write(id, b"the rest of the upload", pair.now).unwrap_err();
+    assert_eq!(cancelled.reason, ResetReason::Cancelled);
+    pair.ends[SERVER].mux.release(id);
+    assert_eq!(pair.ends[SERVER].mux.open_streams(), 0);
+}
+
+#[test]
+fn two_ends_that_finish_and_let_go_do_not_wait_for_each_other() {
+    let mut pair = Pair::new(Offer { server_window: 16 * 1024, gateway_window: 16 * 1024, max_streams: 10 });
+    let id = pair.open();
+    for end in [SERVER, GATEWAY] {
+        assert_eq!(pair.write(end, id, &[1; SEND_QUEUE_MAX]), SEND_QUEUE_MAX);
+    }
+    pair.advance(SOON).unwrap();
+    for end in [SERVER, GATEWAY] {
+        pair.ends[end].mux.finish(id);
+        pair.ends[end].mux.release(id);
+    }
+    pair.advance(Duration::from_secs(2)).unwrap();
+    assert_eq!([pair.ends[0].mux.open_streams(), pair.ends[1].mux.open_streams()], [0, 0]);
 }
 
 #[test]

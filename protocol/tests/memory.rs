@@ -1,6 +1,7 @@
 //! How much memory a session holds: next to nothing while idle, and a known bound under any flood.
 #![allow(unsafe_code, reason = "counting what is allocated needs an allocator of our own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a test begins at some time")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use linkspan_server::Server;
+use linkspan_server::edge::tls::Certificates;
 use linkspan_server::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -60,11 +62,14 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    let server = Server::open(config).await.map_err(|error| Exit { code: UNAVAILABLE, error })?;
+    let certificates = server.certificates();
     let shutdown = CancellationToken::new();
-    let mut served = std::pin::pin!(linkspan_server::run(config, shutdown.clone()));
+    let mut served = std::pin::pin!(server.serve(shutdown.clone()));
     tokio::select! {
         done = &mut served => return done.map_err(|error| Exit { code: UNAVAILABLE, error }),
         told = told_to_stop() => told?,
+        told = reload_certificate_when_told(&certificates) => told?,
     }
     tracing::info!("stopping: what is running may end; a second signal stops at once");
     shutdown.cancel();
@@ -83,6 +88,19 @@ async fn told_to_stop() -> Result<(), Exit> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+/// SIGHUP loads the certificate again: whoever renews the files sends it. Never ends but by a failure.
+async fn reload_certificate_when_told(certificates: &Certificates) -> Result<(), Exit> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::new(UNAVAILABLE, error))?;
+    while hangup.recv().await.is_some() {
+        match certificates.refresh() {
+            Ok(true) => tracing::info!("the certificate was replaced"),
+            Ok(false) => tracing::info!("the certificate is the same as before"),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the certificate stays as it was"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// To standard error: with colours and times on a terminal; without colours elsewhere, and without times in the

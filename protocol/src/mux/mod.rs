@@ -26,7 +26,8 @@ pub enum Role {
     Server,
 }
 
-/// What the two ends agreed on in the handshake.
+/// What the two ends agreed on in the handshake. Windows are taken for no less than [`WINDOW_MIN`] and no more than
+/// [`WINDOW_MAX`], by both ends alike.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Credit in bytes that this end gives on a new stream.
@@ -115,7 +116,7 @@ pub struct Mux {
 impl Mux {
     /// No streams yet.
     pub fn new(role: Role, mut settings: Settings) -> Self {
-        settings.send_window = settings.send_window.min(WINDOW_MAX);
+        settings.send_window = settings.send_window.clamp(WINDOW_MIN, WINDOW_MAX);
         settings.receive_window = settings.receive_window.clamp(WINDOW_MIN, WINDOW_MAX);
         Self {
             role,
@@ -203,11 +204,7 @@ impl Mux {
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Read, Reset> {
         let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
         if let Some(data) = stream.receive.read(max) {
-            if let Some(more) = stream.receive.credit_due()
-                && stream.reset.is_none()
-            {
-                self.urgent.push_back(Frame::Window(id, more));
-            }
+            self.give_credit(id);
             return Ok(Read::Data(data));
         }
         match &stream.reset {
@@ -231,16 +228,42 @@ impl Mux {
         }
     }
 
-    /// The owner of the stream is gone. What it finished is still sent; otherwise the stream is reset as cancelled.
+    /// The owner of the stream is gone. What it finished is still sent; then, or at once, the stream is reset as
+    /// cancelled if the other end has not finished.
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.released = true;
-        if stream.reset.is_none() && !(stream.receive.ended && stream.send.half != Half::Open) {
-            self.urgent.push_back(Frame::Reset(id, Reset::new(ResetReason::Cancelled, "")));
+        stream.receive.discard();
+        if stream.reset.is_none() && stream.send.half != Half::Finishing {
+            self.cancel(id);
+        }
+        self.give_credit(id);
+        self.remove_if_over(id);
+    }
+
+    /// Tells the other end of what was read, once it is enough to be worth a frame. One that reads none of these frames
+    /// and sends all the same runs out of credit before they fill the memory.
+    fn give_credit(&mut self, id: StreamId) {
+        if self.urgent.len() >= 2 * self.urgent_max() {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.reset.is_none()
+            && let Some(more) = stream.receive.credit_due()
+        {
+            self.urgent.push_back(Frame::Window(id, more));
+        }
+    }
+
+    /// Resets a stream that nobody owns any more, unless it is over.
+    fn cancel(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.is_over()
+        {
+            self.urgent.push_back(Frame::Reset(id, gone()));
             stream.end(gone());
             self.turns.forget(id);
         }
-        self.remove_if_over(id);
     }
 
     /// Ends every stream with `reset` without a word to the other end: the link is gone.
@@ -303,7 +326,11 @@ impl Mux {
             Frame::Data(id, data) => {
                 if let Some(stream) = self.known(id)? {
                     stream.receive.push(id, data)?;
-                    self.events.push_back(Event::Readable(id));
+                    if stream.released {
+                        self.give_credit(id);
+                    } else {
+                        self.events.push_back(Event::Readable(id));
+                    }
                 }
             }
             Frame::Window(id, more) => self.handle_window(id, more)?,
@@ -399,6 +426,9 @@ impl Mux {
             self.events.push_back(Event::Writable(id));
         }
         self.turns.schedule(id, &mut stream.send);
+        if stream.released && stream.send.half == Half::Finished {
+            self.cancel(id);
+        }
         self.remove_if_over(id);
         frames
     }

@@ -146,6 +146,7 @@ pub(super) struct Receiving {
     /// FIN has come.
     pub(super) ended: bool,
     buffer: Buffer,
+    discarding: bool,
     window: u64,
     /// What the other end may still send.
     credit: u64,
@@ -156,7 +157,7 @@ pub(super) struct Receiving {
 impl Receiving {
     fn new(window: u32) -> Self {
         let window = u64::from(window);
-        Self { ended: false, buffer: Buffer::default(), window, credit: window, consumed: 0 }
+        Self { ended: false, buffer: Buffer::default(), discarding: false, window, credit: window, consumed: 0 }
     }
 
     pub(super) fn push(&mut self, id: StreamId, data: Bytes) -> Result<(), Violation> {
@@ -164,8 +165,19 @@ impl Receiving {
             return Err(Violation::AfterEnd(id));
         }
         self.credit = self.credit.checked_sub(data.len() as u64).ok_or(Violation::Credit(id))?;
-        self.buffer.push(data);
+        if self.discarding {
+            self.discard();
+        } else {
+            self.buffer.push(data);
+        }
         Ok(())
+    }
+
+    /// Nobody will read: what came and what comes is dropped, and counts as read so that neither end waits for ever.
+    pub(super) fn discard(&mut self) {
+        self.discarding = true;
+        self.buffer = Buffer::default();
+        self.consumed = self.window - self.credit;
     }
 
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {

@@ -53,7 +53,7 @@ pub(crate) fn device_place(site: &Site, text: &str) -> Option<DevicePlace> {
     Some(DevicePlace {
         device: device.parse().ok()?,
         service,
-        origin: site.device_origin(label),
+        origin: site.origin_of(label),
         host: host.to_owned(),
         // A path like `//x` cannot be told from another host in a Location, so such a page is left for the first one.
         path: relative_path(&path).unwrap_or("/").to_owned(),

@@ -27,7 +27,7 @@ const PERSON: Rule = Rule { free: 20, longest: Duration::from_secs(5) };
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Pair(String, Option<IpAddr>),
-    Address(Option<IpAddr>),
+    Address(IpAddr),
     Person(String),
 }
 
@@ -102,9 +102,11 @@ impl Throttle {
     }
 }
 
-fn keys(person: &str, address: Option<IpAddr>) -> [Key; 3] {
+/// What an attempt counts for. Where the address is not known, nothing is counted for everybody together.
+fn keys(person: &str, address: Option<IpAddr>) -> Vec<Key> {
     let address = address.map(whole_customer);
-    [Key::Pair(person.to_owned(), address), Key::Address(address), Key::Person(person.to_owned())]
+    let both = [Key::Pair(person.to_owned(), address), Key::Person(person.to_owned())];
+    both.into_iter().chain(address.map(Key::Address)).collect()
 }
 
 /// One customer has a /64 in IPv6, so that is what is counted.
@@ -158,6 +160,14 @@ mod tests {
         assert_eq!(admitted, 20);
         let later = now + PERSON.longest;
         assert_eq!(throttle.admit("anna", from(5000), later), Ok(()), "nobody is kept out for long");
+    }
+
+    #[test]
+    fn without_an_address_nobody_is_slowed_for_others() {
+        let throttle = Throttle::new();
+        let now = Instant::now();
+        assert!((0..1000).all(|n| throttle.admit(&format!("p{n}"), None, now).is_ok()));
+        assert_eq!((0..1000).filter(|_| throttle.admit("anna", None, now).is_ok()).count(), 5);
     }
 
     #[test]

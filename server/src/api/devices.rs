@@ -137,7 +137,7 @@ fn view(state: &ConsoleState, device: &Device) -> DeviceView {
         let url = service.kind.is_web().then(|| {
             let first = std::mem::replace(&mut first_page, false);
             let label = if first { name.to_owned() } else { format!("{name}--{}", service.name) };
-            format!("{}/", state.site.device_origin(&label))
+            format!("{}/", state.site.origin_of(&label))
         });
         ServiceView { name: service.name.to_string(), kind: service.kind.as_str().to_owned(), url }
     });

@@ -6,6 +6,7 @@ mod pages;
 mod problem;
 mod session;
 mod signed;
+pub mod stream;
 
 use std::fmt;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub(super) struct Shown {
 
 /// Signs in.
 #[utoipa::path(post, path = "/api/v1/session", request_body = Credentials, responses(
-    (status = 201, body = Begun),
+    (status = 200, body = Begun),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 401, body = Problem, content_type = "application/problem+json"),
     (status = 413, body = Problem, content_type = "application/problem+json"),
@@ -58,14 +58,14 @@ pub(super) async fn begin(
     State(state): State<ConsoleState>,
     address: Option<Extension<ClientAddress>>,
     body: Result<Json<Credentials>, JsonRejection>,
-) -> Result<(StatusCode, Json<Begun>), Problem> {
+) -> Result<Json<Begun>, Problem> {
     let Json(Credentials { name, password }) =
         body.map_err(|error| Problem::bad_request(error.status(), error.body_text()))?;
     let address = address.map(|Extension(ClientAddress(address))| address);
     let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Api, address };
     let signed_in = state.access.sign_in(attempt).await?;
     let token = signed_in.token.expose().to_owned();
-    Ok((StatusCode::CREATED, Json(Begun { token, expires: signed_in.expires })))
+    Ok(Json(Begun { token, expires: signed_in.expires }))
 }
 
 /// Who is signed in.

@@ -76,12 +76,6 @@ pub struct Access {
 pub struct Limits {
     /// Connections open at once, over all listeners.
     pub max_connections: usize,
-    /// For a gateway to reach a device.
-    pub device_connect: Duration,
-    /// For a device to begin its answer.
-    pub device_answer: Duration,
-    /// Without a byte in either direction on a raw stream or an upgraded connection.
-    pub stream_idle: Duration,
     /// For what is running to end when the server stops.
     pub drain: Duration,
 }
@@ -94,13 +88,7 @@ impl Default for Access {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_connections: 18_000,
-            device_connect: Duration::from_secs(10),
-            device_answer: Duration::from_secs(60),
-            stream_idle: Duration::from_hours(2),
-            drain: Duration::from_secs(10),
-        }
+        Self { max_connections: 18_000, drain: Duration::from_secs(10) }
     }
 }
 

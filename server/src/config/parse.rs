@@ -129,14 +129,11 @@ fn access(root: &Section<'_>, problems: &mut Problems<'_>) -> Access {
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
-    let keys = ["max_connections", "device_connect", "device_answer", "stream_idle", "drain"];
+    let keys = ["max_connections", "drain"];
     let section = root.section("limits", &keys, problems);
     let fallback = Limits::default();
     let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
     Limits {
-        device_connect: time("device_connect", fallback.device_connect),
-        device_answer: time("device_answer", fallback.device_answer),
-        stream_idle: time("stream_idle", fallback.stream_idle),
         drain: time("drain", fallback.drain),
         max_connections: section
             .number("max_connections", 16..10_000_001, problems)
@@ -208,9 +205,6 @@ mod tests {
             "session_lifetime",
             "session_idle",
             "max_connections",
-            "device_connect",
-            "device_answer",
-            "stream_idle",
             "drain",
         ] {
             let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));

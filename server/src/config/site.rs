@@ -18,7 +18,7 @@ impl Site {
     }
 
     /// The origin of a device's page: the label is `DEVICE` or `DEVICE--SERVICE`.
-    pub fn device_origin(&self, label: &str) -> String {
+    pub fn origin_of(&self, label: &str) -> String {
         self.origin(&format!("{label}.{}", self.zone))
     }
 
@@ -42,11 +42,14 @@ impl Site {
         })
     }
 
-    fn origin(&self, host: &str) -> String {
-        match self.port {
-            443 => format!("https://{host}"),
-            port => format!("https://{host}:{port}"),
-        }
+    /// The origin of a host, with the port that people use.
+    pub(crate) fn origin(&self, host: &str) -> String {
+        format!("https://{}", self.authority(host))
+    }
+
+    /// A host with the port that people use, as a browser writes it in `Host`.
+    pub fn authority(&self, host: &str) -> String {
+        if self.port == 443 { host.to_owned() } else { format!("{host}:{}", self.port) }
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
     #[test]
     fn origins_name_the_port_only_where_needed() {
         assert_eq!(site("c.example.com", "z.example.net", 443).console_origin(), "https://c.example.com");
-        assert_eq!(site("c.localhost", "z.localhost", 8443).device_origin("plc1"), "https://plc1.z.localhost:8443");
+        assert_eq!(site("c.localhost", "z.localhost", 8443).origin_of("plc1"), "https://plc1.z.localhost:8443");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod sessions;
 mod tickets;
 mod users;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -84,9 +84,8 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let path = url.strip_prefix("sqlite:").ok_or_else(|| StoreError::Url(url.to_owned()))?;
         let path = Path::new(path);
-        // SQLite would create the file readable for everybody; its journal files copy the mode of this one.
-        let create = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        create.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        // Held to the end of this function: of a server and command lines that start at once, one makes the tables.
+        let _turn = create(path).await.map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -116,6 +115,22 @@ impl Store {
     /// A transaction that holds the write lock from its start, so that what it has read still is true when it writes.
     async fn write(&self) -> Result<sqlx::Transaction<'static, Sqlite>, StoreError> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// Creates the file if it is not there, and waits until nobody else is opening it.
+async fn create(path: &Path) -> io::Result<std::fs::File> {
+    // SQLite would create the file readable for everybody; its journal files copy the mode of this one.
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let deadline = tokio::time::Instant::now() + BUSY;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -176,6 +191,45 @@ pub(crate) mod tests {
         assert_eq!(store.users().await.unwrap().len(), 0, "readers go on");
         held.rollback().await.unwrap();
         assert!(store.add_user(&name, Role::Admin, "x").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn many_open_a_new_database_at_once() {
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().unwrap();
+            let url = format!("sqlite:{}", dir.path().join("test.db").display());
+            let mut all = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let url = url.clone();
+                all.spawn(async move { Store::open(&url).await.map(|_| ()) });
+            }
+            for opened in all.join_all().await {
+                opened.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_error_and_what_is_there_is_still_read() {
+        let (_dir, store) = fresh().await;
+        let mut all = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = store.pool.acquire().await.unwrap();
+            // SQLite then answers what it answers on a full disk. A constant is below what the tables take already.
+            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *connection).await.unwrap();
+            all.push(connection);
+        }
+        drop(all);
+        let full = async {
+            for n in 0..1000 {
+                let name: UserName = format!("user{n}").parse().unwrap();
+                store.add_user(&name, Role::Operator, &"x".repeat(500)).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        let told = full.await.unwrap_err().in_full();
+        assert!(told.contains("full"), "{told}");
+        assert!(store.users().await.is_ok());
     }
 
     #[tokio::test]

@@ -59,7 +59,7 @@ fn card(device: &DeviceView, now: Timestamp) -> Markup {
             @if !device.description.is_empty() {
                 p { (device.description) }
             }
-            p.soft.small { "at " (device.gateway) }
+            p.soft.small { "Gateway " (device.gateway) }
             @if !device.tags.is_empty() {
                 div.row {
                     @for tag in &device.tags { span.tag { (tag) } }
@@ -88,7 +88,7 @@ fn services(device: &DeviceView) -> Markup {
     html! {
         @if !other.is_empty() {
             details {
-                summary { (other.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ")) }
+                summary { "Connect by " (other.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ")) }
                 @for service in &other { code { (command(&device.name, service)) } }
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn login(login: Login<'_>) -> Markup {
         html! {
             h1 { "Sign in" }
             @if let Some(host) = login.wanted {
-                p.notice { "to go on to " strong { (host) } }
+                p.notice { "You will go on to " strong { (host) } "." }
             }
             @if let Some(error) = login.error {
                 p.notice.bad role="alert" { (error) }

@@ -26,7 +26,8 @@ pub fn page(title: &str, body: Markup) -> Markup {
         html! {
             main.alone {
                 div.card {
-                    (brand())
+                    // No link: on a device's host it would lead to the device.
+                    span.brand { (PreEscaped(LOGO)) "Linkspan" }
                     (body)
                 }
             }
@@ -41,7 +42,7 @@ pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup
         html! {
             header.top {
                 div {
-                    (brand())
+                    a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
                     form method="post" action="/logout" {
                         span.who.soft.small title=(format!("{} ({})", who.name, who.role)) { (who.name) }
                         button.quiet.small type="submit" { "Sign out" }
@@ -78,7 +79,7 @@ pub fn content_security_policy() -> HeaderValue {
 /// The same for pages with the sign-in form: browsers hold the redirects that follow a form against `form-action`, and
 /// those lead to a device's host.
 pub(crate) fn sign_in_policy(site: &Site) -> HeaderValue {
-    policy(&format!("'self' {}", site.device_origin("*")))
+    policy(&format!("'self' {}", site.origin_of("*")))
 }
 
 fn policy(form_action: &str) -> HeaderValue {
@@ -106,10 +107,6 @@ fn document(title: &str, body: Markup) -> Markup {
             body { (body) }
         }
     }
-}
-
-fn brand() -> Markup {
-    html! { a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" } }
 }
 
 #[cfg(test)]

@@ -1,0 +1,236 @@
+//! One accepted connection: TLS under a deadline, then HTTP/1.1 behind the guard or HTTP/2, until it ends.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use super::arrivals::Arrival;
+use super::body::{Body, BodyError};
+use super::limits;
+use super::listener::{Guest, House};
+use super::strict::{Guard, Turns};
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether the connection is TLS.
+    pub secure: bool,
+    /// The host name it asked for in the TLS handshake.
+    pub sni: Option<String>,
+}
+
+/// What answers requests.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers one request; every failure is an answer too.
+    fn answer(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Serves one connection over TLS.
+pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, house: House, answers: Arc<A>) {
+    let handshake = TlsAcceptor::from(config).accept(guest.socket);
+    let tls = match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::debug!(address = %guest.address, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(address = %guest.address, "TLS handshake took too long");
+            return;
+        }
+    };
+    let (_, session) = tls.get_ref();
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let peer = Peer { address: guest.address, secure: true, sni };
+    let visit = Visit::new(peer, guest.arrival, answers);
+    if http2 { visit.http2(tls, house).await } else { visit.http1(tls, house).await }
+}
+
+/// Serves one connection in the clear.
+pub async fn serve_plain<A: Answers>(guest: Guest, house: House, answers: Arc<A>) {
+    let peer = Peer { address: guest.address, secure: false, sni: None };
+    Visit::new(peer, guest.arrival, answers).http1(guest.socket, house).await;
+}
+
+/// One connection's requests.
+struct Visit<A> {
+    peer: Peer,
+    arrival: Mutex<Option<Arrival>>,
+    answers: Arc<A>,
+    turns: Turns,
+}
+
+impl<A: Answers> Visit<A> {
+    fn new(peer: Peer, arrival: Arrival, answers: Arc<A>) -> Arc<Self> {
+        Arc::new(Self { peer, arrival: Mutex::new(Some(arrival)), answers, turns: Turns::default() })
+    }
+
+    async fn http1<IO>(self: Arc<Self>, io: IO, house: House)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let guard = Guard::new(io, self.turns.clone());
+        let visit = Arc::clone(&self);
+        let service = service_fn(move |request| Arc::clone(&visit).answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // The guard keeps the closer deadlines; this one is behind it.
+            .header_read_timeout(limits::KEEP_ALIVE + limits::REQUEST_HEAD)
+            .max_headers(limits::HEAD_LINES)
+            .serve_connection(TokioIo::new(guard), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = house.closing().cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(address = %self.peer.address, %error, "connection ended");
+        }
+    }
+
+    async fn http2<IO>(self: Arc<Self>, io: IO, house: House)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let visit = Arc::clone(&self);
+        let service = service_fn(move |request| Arc::clone(&visit).answer(request));
+        let connection = http2::Builder::new(Owned(house.clone()))
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits::H2_STREAMS)
+            .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(limits::H2_RESETS)
+            .max_local_error_reset_streams(limits::H2_RESETS)
+            .initial_stream_window_size(limits::H2_STREAM_WINDOW)
+            .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
+            .max_send_buf_size(limits::H2_SEND_BUFFER)
+            .keep_alive_interval(limits::H2_PING.0)
+            .keep_alive_timeout(limits::H2_PING.1)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.turns.idle(limits::REQUEST_HEAD, limits::KEEP_ALIVE) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(limits::REQUEST_HEAD, connection).await.unwrap_or(Ok(()))
+            }
+            () = house.closing().cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(address = %self.peer.address, %error, "connection ended");
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let turn = Turn::begin(&self.turns);
+        let response = self.answers.answer(request, &self.peer).await;
+        Ok(turn.answered(response))
+    }
+}
+
+/// One request under way; dropped when its answer has been handed over to its end, or given up.
+struct Turn {
+    turns: Turns,
+    answered: bool,
+}
+
+impl Turn {
+    fn begin(turns: &Turns) -> Self {
+        turns.started();
+        Self { turns: turns.clone(), answered: false }
+    }
+
+    fn answered(mut self, response: Response<Body>) -> Response<Body> {
+        self.answered = true;
+        self.turns.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        response.map(|body| Tracked { body, _turn: self }.boxed_unsync())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.turns.answered(false);
+        }
+        self.turns.finished();
+    }
+}
+
+/// An answer's body that knows when it is over.
+struct Tracked {
+    body: Body,
+    _turn: Turn,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs the library's tasks as tasks of the house.
+#[derive(Clone)]
+struct Owned(House);
+
+impl<F> hyper::rt::Executor<F> for Owned
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn_task(task);
+    }
+}
+
+impl Turns {
+    /// Resolves when no request has been under way for a while: `first` before the first one, `later` after it.
+    async fn idle(&self, first: Duration, later: Duration) {
+        let mut limit = first;
+        loop {
+            let before = self.counted();
+            tokio::time::sleep(limit).await;
+            limit = later;
+            if self.is_idle() && self.counted() == before {
+                return;
+            }
+        }
+    }
+}

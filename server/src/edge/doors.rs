@@ -1,0 +1,124 @@
+//! What the edge asks of the rest of the server: who somebody is, what they may see, and a stream to it.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use jiff::Timestamp;
+use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
+use linkspan_protocol::id::{DeviceName, ServiceName};
+use linkspan_protocol::message::DeviceReport;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Body;
+use super::fault::Fault;
+
+/// Somebody who has signed in.
+pub trait Visitor: Clone + Send + Sync + 'static {
+    /// Names the session: connections to devices are never shared between two sessions.
+    fn session(&self) -> String;
+}
+
+/// A device that the visitor may see.
+#[derive(Clone, Debug)]
+pub struct Found<G> {
+    /// Its gateway.
+    pub gateway: G,
+    /// When the gateway was last seen.
+    pub last_seen: Option<Timestamp>,
+    /// What the gateway says about it.
+    pub report: DeviceReport,
+}
+
+/// What somebody wants to do with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Look at one of its pages.
+    Page,
+    /// Use one of its services as a raw stream.
+    Stream,
+}
+
+/// The server could not find out; the cause has been logged where it happened.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the server's own data cannot be read")]
+pub struct Broken;
+
+/// Why no stream could be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStream {
+    /// The gateway is not connected.
+    Offline,
+    /// The gateway carries as many streams as it may.
+    StreamLimit(u32),
+}
+
+/// A stream to a device's service. What is written may be on its way before the gateway has reached the device; that it
+/// could not shows as an error of the first read.
+pub trait DeviceStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// What a failed read or write means.
+    fn fault(error: &io::Error) -> Fault;
+}
+
+/// Everything the edge needs to know about people, devices and gateways.
+pub trait Doors: Clone + Send + Sync + 'static {
+    /// Somebody who has signed in.
+    type Visitor: Visitor;
+    /// Names a gateway.
+    type Gateway: Clone + Send + Sync + 'static;
+    /// A stream to a device.
+    type Stream: DeviceStream;
+
+    /// Who asks on a device's host.
+    fn on_device_host(
+        &self,
+        host: &str,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Result<Option<Self::Visitor>, Broken>> + Send;
+
+    /// Who asks the API or the console: a bearer token or the console's cookie.
+    fn on_console(&self, headers: &HeaderMap) -> impl Future<Output = Result<Option<Self::Visitor>, Broken>> + Send;
+
+    /// The device, if there is one of this name and the visitor may do that with it.
+    fn device(
+        &self,
+        visitor: &Self::Visitor,
+        name: &DeviceName,
+        purpose: Purpose,
+    ) -> impl Future<Output = Result<Option<Found<Self::Gateway>>, Broken>> + Send;
+
+    /// Asks the gateway for a stream, without waiting for its answer.
+    fn open(
+        &self,
+        device: &Found<Self::Gateway>,
+        service: &ServiceName,
+        deadline: Duration,
+    ) -> Result<Self::Stream, NoStream>;
+
+    /// Sends a person who has not signed in to the console; `url` is where they come back to.
+    fn to_console(&self, url: &str) -> Response<Body>;
+
+    /// `GET /.linkspan/ticket` on a device's host: they come back.
+    fn redeem(&self, host: &str, headers: &HeaderMap, query: &str) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Whether a cookie of this name is ours, so that no device may see or set it.
+    fn is_own_cookie(name: &str) -> bool;
+}
+
+impl DeviceStream for Stream {
+    fn fault(error: &io::Error) -> Fault {
+        let Some(reset) = reset_of(error) else { return Fault::Internal };
+        match reset.reason {
+            ResetReason::NotListed => Fault::NotListed,
+            ResetReason::Refused => Fault::Refused,
+            ResetReason::Unreachable => Fault::Unreachable,
+            ResetReason::TimedOut => Fault::ConnectTimeout,
+            ResetReason::NameNotFound => Fault::NameNotFound,
+            ResetReason::DeviceReset | ResetReason::Idle | ResetReason::Cancelled => Fault::DeviceReset,
+            ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost,
+            ResetReason::StreamLimit => Fault::GatewayFull,
+            ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(reset.text.clone()),
+        }
+    }
+}

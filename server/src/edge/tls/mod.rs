@@ -1,0 +1,167 @@
+//! The server's side of TLS: its settings, and a certificate that can be replaced while the server runs.
+
+mod files;
+mod own_ca;
+mod validity;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_util::sync::CancellationToken;
+
+pub use self::validity::not_after;
+
+/// How often a running server looks whether its certificate has changed or must be renewed.
+const LOOK: Duration = Duration::from_secs(3600);
+/// A certificate from files is complained about when less than this is left.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Files that somebody else renews.
+    Files {
+        /// The chain in PEM, the server's own certificate first.
+        certificate_file: PathBuf,
+        /// Its private key in PEM.
+        key_file: PathBuf,
+    },
+    /// A certificate authority of our own, kept in this folder.
+    OwnCa {
+        /// The folder.
+        state_dir: PathBuf,
+        /// Host of the console.
+        console: String,
+        /// The zone of the devices.
+        zone: String,
+    },
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}; check the path in [tls] and who may read it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}; check that state_dir exists, has room, and belongs to the server's user")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file holds something else than it should.
+    #[error("{path}: {what}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what should stand there.
+        what: String,
+    },
+    /// The cryptography refused.
+    #[error("cannot make a certificate: {0}")]
+    Make(String),
+}
+
+/// The server's certificate; clones share it.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    source: Source,
+    provider: Arc<CryptoProvider>,
+    current: Arc<Mutex<Arc<CertifiedKey>>>,
+}
+
+impl Certificates {
+    /// Loads the certificate, or makes it.
+    pub fn load(source: Source) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let current = load(&source, &provider)?;
+        Ok(Self { source, provider, current: Arc::new(Mutex::new(Arc::new(current))) })
+    }
+
+    /// The TLS settings of all secure ports.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let make = |error: rustls::Error| TlsError::Make(error.to_string());
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(make)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(make)?;
+        Ok(Arc::new(config))
+    }
+
+    /// Loads the certificate again, or renews it; true if new connections get another one from now on.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        let new = load(&self.source, &self.provider)?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = current.cert != new.cert;
+        if changed {
+            *current = Arc::new(new);
+        }
+        Ok(changed)
+    }
+
+    /// Looks after the certificate while the server runs.
+    pub async fn keep(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let certificates = self.clone();
+            match tokio::task::spawn_blocking(move || certificates.refresh()).await {
+                Ok(Ok(true)) => tracing::info!("the certificate was replaced"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the certificate stays as it was");
+                }
+                Err(error) => tracing::error!(%error, "looking after the certificate failed"),
+            }
+            self.warn_if_ending();
+        }
+    }
+
+    /// When the certificate ends.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.end_entity_cert().ok().and_then(|certificate| not_after(certificate))
+    }
+
+    /// Says so, loudly, if the certificate ends soon.
+    pub fn warn_if_ending(&self) {
+        let soon = Timestamp::now().saturating_add(WARN_BEFORE).unwrap_or(Timestamp::MAX);
+        if let Some(end) = self.not_after().filter(|end| *end < soon) {
+            tracing::warn!(%end, "the server's certificate ends soon, or has ended; put a new one in its place");
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn load(source: &Source, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, TlsError> {
+    match source {
+        Source::Files { certificate_file, key_file } => files::load(certificate_file, key_file, provider),
+        Source::OwnCa { state_dir, console, zone } => {
+            own_ca::load(state_dir, &own_ca::names(console, zone), provider, Timestamp::now())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
