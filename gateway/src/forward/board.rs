@@ -100,13 +100,13 @@ pub(super) struct Counted {
     board: Arc<Board>,
     /// The device has ended its direction.
     pub(super) saw_end: bool,
-    /// Bytes read from it.
-    pub(super) read: u64,
+    /// It cut the connection, which the system says only once.
+    cut: bool,
 }
 
 impl Counted {
     pub(super) fn new(stream: TcpStream, board: Arc<Board>) -> Self {
-        Self { stream, board, saw_end: false, read: 0 }
+        Self { stream, board, saw_end: false, cut: false }
     }
 }
 
@@ -116,8 +116,14 @@ impl AsyncRead for Counted {
         let had_room = buf.remaining() > 0;
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = (buf.filled().len() - before) as u64;
-        self.saw_end |= read == 0 && had_room;
-        self.read += read;
+        if read == 0 && had_room {
+            // Linux tells a reset to the next call alone, and after it an end to every reader: a picture that was cut
+            // in the middle must not look whole because the writer heard of it first. With EPIPE the end came before.
+            if self.cut {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            self.saw_end = true;
+        }
         lock(&self.board.totals).up += read;
         Poll::Ready(Ok(()))
     }
@@ -125,7 +131,9 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
+        self.cut |= matches!(&written, Err(e) if e.kind() == io::ErrorKind::ConnectionReset);
+        let written = written?;
         lock(&self.board.totals).down += written as u64;
         Poll::Ready(Ok(written))
     }
