@@ -8,4 +8,5 @@ pub mod netns;
 pub mod parts;
 pub mod process;
 pub mod programs;
+pub mod rig;
 pub mod wait;

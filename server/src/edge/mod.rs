@@ -18,9 +18,9 @@ pub mod upgrade;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -32,6 +32,7 @@ use self::fault::Fault;
 use self::listener::House;
 use self::proxy::{DeviceHost, Proxy};
 use self::target::{Site, Target, host_of};
+use crate::access::ClientAddress;
 
 /// What may be asked of this server by its address instead of its name.
 const AT_ADDRESS: [&str; 4] = [linkspan_protocol::message::LINK_PATH, "/healthz", "/readyz", "/metrics"];
@@ -51,6 +52,7 @@ impl<D: Doors> Edge<D> {
     }
 
     async fn console(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        request.extensions_mut().insert(ClientAddress(peer.address.ip().to_canonical()));
         request.extensions_mut().insert(peer.clone());
         let response = match self.console.clone().oneshot(request.map(AxumBody::new)).await {
             Ok(response) => response,
@@ -61,7 +63,21 @@ impl<D: Doors> Edge<D> {
 }
 
 impl<D: Doors> Answers for Edge<D> {
-    async fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let http1 = request.version() < Version::HTTP_2;
+        let mut response = self.find(request, peer).await;
+        let broken = matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT);
+        if http1 && broken && response.headers().contains_key(pages::ERROR_HEADER) {
+            // What follows on this connection cannot be told from what was refused.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl<D: Doors> Edge<D> {
+    /// Whom the request is for, and their answer.
+    async fn find(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let host = match authority(&mut request, peer) {
             Ok(host) => host,
             Err(fault) => return pages::answer(&fault, request.headers()),

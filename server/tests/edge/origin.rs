@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::world::local;
 
 /// The device.
-pub struct Origin {
+pub(crate) struct Origin {
     pub at: SocketAddr,
     heard: Arc<Mutex<Vec<u8>>>,
     connections: Arc<AtomicUsize>,
@@ -20,7 +20,7 @@ pub struct Origin {
 }
 
 /// One connection to the device.
-pub struct Visit {
+pub(crate) struct Visit {
     pub socket: TcpStream,
     heard: Arc<Mutex<Vec<u8>>>,
     buffer: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Visit {
 
 impl Origin {
     /// Handles each connection with `handle`, several at once.
-    pub fn start<F, T>(handle: F) -> Self
+    pub(crate) fn start<F, T>(handle: F) -> Self
     where
         F: Fn(Visit) -> T + Send + 'static,
         T: Future<Output = ()> + Send + 'static,
@@ -50,7 +50,7 @@ impl Origin {
     }
 
     /// Answers every request on a connection with this text.
-    pub fn always(answer: &'static str) -> Self {
+    pub(crate) fn always(answer: &'static str) -> Self {
         Self::start(move |mut visit| async move {
             while visit.head().await.is_some() {
                 visit.say(answer).await;
@@ -59,23 +59,23 @@ impl Origin {
     }
 
     /// Everything heard on all connections.
-    pub fn heard(&self) -> String {
+    pub(crate) fn heard(&self) -> String {
         String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 impl Visit {
     /// The next request head, with its empty line.
-    pub async fn head(&mut self) -> Option<String> {
+    pub(crate) async fn head(&mut self) -> Option<String> {
         self.until(b"\r\n\r\n").await
     }
 
     /// All up to and including `end`.
-    pub async fn until(&mut self, end: &[u8]) -> Option<String> {
+    pub(crate) async fn until(&mut self, end: &[u8]) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
                 let rest = self.buffer.split_off(at + end.len());
@@ -92,7 +92,7 @@ impl Visit {
     }
 
     /// How many bytes come until the end of the stream, noted nowhere.
-    pub async fn drain(&mut self) -> u64 {
+    pub(crate) async fn drain(&mut self) -> u64 {
         let mut count = std::mem::take(&mut self.buffer).len() as u64;
         let mut space = vec![0; 256 * 1024];
         while let Ok(read @ 1..) = self.socket.read(&mut space).await {
@@ -101,7 +101,7 @@ impl Visit {
         count
     }
 
-    pub async fn say(&mut self, text: &str) {
+    pub(crate) async fn say(&mut self, text: &str) {
         let _ = self.socket.write_all(text.as_bytes()).await;
     }
 }

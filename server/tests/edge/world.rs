@@ -39,14 +39,14 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role as WsRole;
 
-pub const CONSOLE: &str = "remote.example.com";
-pub const ZONE: &str = "devices.example.net";
+pub(crate) const CONSOLE: &str = "remote.example.com";
+pub(crate) const ZONE: &str = "devices.example.net";
 /// Nothing in these tests takes longer, except what waits for a deadline on purpose.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// Somebody who has signed in: the token is the session.
 #[derive(Clone, Debug)]
-pub struct Person(String);
+pub(crate) struct Person(String);
 
 impl Visitor for Person {
     fn session(&self) -> String {
@@ -56,7 +56,7 @@ impl Visitor for Person {
 
 /// Two tokens are known, `good` and `other`; all devices may be used but `secret`.
 #[derive(Clone)]
-pub struct TestDoors {
+pub(crate) struct TestDoors {
     devices: Arc<Vec<DeviceReport>>,
     link: LinkHandle,
 }
@@ -110,21 +110,21 @@ impl Doors for TestDoors {
 }
 
 /// A device for the gateway's configuration.
-pub fn device(name: &str, services: &[(&str, ServiceKind, SocketAddr)]) -> DeviceReport {
+pub(crate) fn device(name: &str, services: &[(&str, ServiceKind, SocketAddr)]) -> DeviceReport {
     let services = services.iter().map(|(name, kind, at)| service(name, *kind, *at, Verify::Off)).collect();
     DeviceReport { name: name.parse().unwrap(), description: String::new(), tags: vec![], services }
 }
 
-pub fn service(name: &str, kind: ServiceKind, at: SocketAddr, verify: Verify) -> ServiceReport {
+pub(crate) fn service(name: &str, kind: ServiceKind, at: SocketAddr, verify: Verify) -> ServiceReport {
     let host = at.ip().to_string();
     ServiceReport { name: name.parse().unwrap(), kind, host, port: at.port(), verify, host_header: None }
 }
 
 /// The running edge.
-pub struct World {
+pub(crate) struct World {
     pub at: SocketAddr,
     pub plain: SocketAddr,
-    pub house: House,
+    pub(crate) house: House,
     pub link: LinkHandle,
     certificates: Vec<CertificateDer<'static>>,
     tasks: JoinSet<()>,
@@ -132,11 +132,12 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start(devices: Vec<DeviceReport>) -> Self {
+    pub(crate) async fn start(devices: Vec<DeviceReport>) -> Self {
         Self::start_with(devices, 64, 1000).await
     }
 
-    pub async fn start_with(devices: Vec<DeviceReport>, max_streams: u32, connections: usize) -> Self {
+    pub(crate) async fn start_with(devices: Vec<DeviceReport>, max_streams: u32, connections: usize) -> Self {
+        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
         let dir = tempfile::tempdir().unwrap();
         let site = Site { console: CONSOLE.into(), zone: ZONE.into(), port: 443 };
         let state_dir = dir.path().to_owned();
@@ -170,7 +171,7 @@ impl World {
     }
 
     /// TLS with the edge.
-    pub async fn tls(&self, host: &str, http2: bool) -> TlsStream<TcpStream> {
+    pub(crate) async fn tls(&self, host: &str, http2: bool) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(self.certificates.clone());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -186,7 +187,7 @@ impl World {
     }
 
     /// Sends raw bytes to a host and reads until the server closes.
-    pub async fn raw(&self, host: &str, bytes: &[u8]) -> String {
+    pub(crate) async fn raw(&self, host: &str, bytes: &[u8]) -> String {
         let mut tls = self.tls(host, false).await;
         tls.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
@@ -196,7 +197,7 @@ impl World {
     }
 
     /// A connection to a device's host.
-    pub async fn client(&self, host: &str) -> Client {
+    pub(crate) async fn client(&self, host: &str) -> Client {
         let tls = self.tls(host, false).await;
         let (sender, connection) = http1::handshake(TokioIo::new(tls)).await.unwrap();
         let mut task = JoinSet::new();
@@ -207,7 +208,7 @@ impl World {
     }
 
     /// The same over HTTP/2.
-    pub async fn client2(&self, host: &str) -> Client {
+    pub(crate) async fn client2(&self, host: &str) -> Client {
         let tls = self.tls(host, true).await;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
         let mut task = JoinSet::new();
@@ -218,12 +219,12 @@ impl World {
     }
 
     /// Ends the gateway's link as a lost one would.
-    pub fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.tasks.abort_all();
     }
 }
 
-pub type SendBody = BoxBody<Bytes, std::io::Error>;
+pub(crate) type SendBody = BoxBody<Bytes, std::io::Error>;
 
 enum Sender {
     H1(http1::SendRequest<SendBody>),
@@ -231,7 +232,7 @@ enum Sender {
 }
 
 /// A browser's connection.
-pub struct Client {
+pub(crate) struct Client {
     sender: Sender,
     host: String,
     _task: JoinSet<()>,
@@ -239,11 +240,11 @@ pub struct Client {
 
 impl Client {
     /// Sends a request as the person `good`.
-    pub async fn send(&mut self, request: http::request::Builder, body: SendBody) -> Response<Incoming> {
+    pub(crate) async fn send(&mut self, request: http::request::Builder, body: SendBody) -> Response<Incoming> {
         self.try_send(request, body).await.unwrap()
     }
 
-    pub async fn try_send(
+    pub(crate) async fn try_send(
         &mut self,
         request: http::request::Builder,
         body: SendBody,
@@ -271,32 +272,32 @@ impl Client {
     }
 
     /// A GET whose whole body is read.
-    pub async fn get(&mut self, path: &str) -> (StatusCode, HeaderMap, String) {
+    pub(crate) async fn get(&mut self, path: &str) -> (StatusCode, HeaderMap, String) {
         let response = self.send(Request::get(path), nothing()).await;
         read(response).await
     }
 }
 
-pub async fn read(response: Response<Incoming>) -> (StatusCode, HeaderMap, String) {
+pub(crate) async fn read(response: Response<Incoming>) -> (StatusCode, HeaderMap, String) {
     let (parts, body) = response.into_parts();
     let body = timeout(LONG, body.collect()).await.expect("a body in time").expect("a whole body").to_bytes();
     (parts.status, parts.headers, String::from_utf8_lossy(&body).into_owned())
 }
 
-pub fn nothing() -> SendBody {
+pub(crate) fn nothing() -> SendBody {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 
-pub fn bytes(bytes: impl Into<Bytes>) -> SendBody {
+pub(crate) fn bytes(bytes: impl Into<Bytes>) -> SendBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-pub fn local() -> SocketAddr {
+pub(crate) fn local() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 /// Waits until something is so.
-pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let waited = async {
         while !so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -150,17 +150,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
     /// Body bytes that need no look go straight to their reader.
     fn poll_plain(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let limit = usize::try_from(self.framing.plain()).unwrap_or(usize::MAX).min(out.remaining());
-        let mut part = out.take(limit);
+        let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
         let polled = Pin::new(&mut self.io).poll_read(cx, &mut part);
         let bytes = part.filled().len();
         match polled {
             Poll::Pending => self.poll_deadline(cx),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
-                let filled = out.filled().len() + bytes;
-                // `part` has initialised and filled exactly these bytes of the same buffer.
-                out.initialize_unfilled_to(bytes);
-                out.set_filled(filled);
+                out.advance(bytes);
                 self.framing.passed(bytes);
                 self.waiting = None;
                 Poll::Ready(Ok(()))

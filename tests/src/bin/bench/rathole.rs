@@ -26,7 +26,7 @@ impl Rathole {
         if !program.exists() {
             eprintln!("bench: building rathole {VERSION} in {}", folder.display());
             let mut cargo = Command::new("cargo");
-            cargo.args(["install", "rathole", "--version", VERSION, "--locked", "--no-default-features"]);
+            cargo.args(["install", "rathole", "--version", VERSION, "--no-default-features"]);
             cargo.args(["--features", "server,client,tls", "--root"]).arg(folder);
             let status = cargo.arg("--target-dir").arg(folder.join("build")).status()?;
             ensure!(status.success(), "rathole cannot be built (--no-rathole leaves it out)");
