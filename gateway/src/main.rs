@@ -1,1 +1,194 @@
-fn main() {}
+//! The program: understands its words, sets up logging, signals and the one thread, and says how it went as a sysexit.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use linkspan_gateway::cli::{self, Action};
+use linkspan_gateway::config::{self, Config, Problems, Severity};
+use linkspan_gateway::{Command, Host, ServiceManager, status};
+use log::{Level, LevelFilter, Record};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// sysexits.h
+const EX_USAGE: u8 = 64;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_OSERR: u8 = 71;
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let code = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Action::Run(config)) => run(&config),
+        Ok(Action::Check(config)) => check(&config),
+        Ok(Action::Status { config, json }) => tell_status(&config, json),
+        Ok(Action::Print(text)) => print(text),
+        Err(usage) => {
+            complain(&format!("linkspan-gateway: {usage}\nTry `linkspan-gateway --help`."));
+            EX_USAGE
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn check(file: &Path) -> u8 {
+    match config::load(file) {
+        Ok(config) => {
+            config.warnings.iter().for_each(|warning| complain(&warning.to_string()));
+            if let Some(warning) = linkspan_gateway::lacks_authorities(&config) {
+                complain(&format!("{}: warning: {warning}", file.display()));
+            }
+            print(&summary(&config))
+        }
+        Err(problems) => refuse(&problems),
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let services: usize = config.devices.iter().map(|device| device.services.len()).sum();
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let (devices, services) = (count(config.devices.len(), "device"), count(services, "service"));
+    let (file, name, server) = (config.file.display(), &config.identity.name, &config.server.at);
+    format!("{file}: OK: gateway {name} at {server}, {devices}, {services}\n")
+}
+
+fn refuse(problems: &Problems) -> u8 {
+    complain(&problems.to_string());
+    let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
+    complain(&format!("linkspan-gateway: the configuration cannot be used ({errors} to correct)"));
+    EX_CONFIG
+}
+
+fn tell_status(config: &Path, json: bool) -> u8 {
+    match status::ask(&config::status_socket(config)) {
+        Ok((_, line)) if json => print(&line),
+        Ok((snapshot, _)) => print(&status::text(&snapshot)),
+        Err(e) => {
+            complain(&format!("linkspan-gateway: {e}"));
+            EX_UNAVAILABLE
+        }
+    }
+}
+
+fn run(file: &Path) -> u8 {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    start_log();
+    log::set_max_level(config.log_level);
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    match run_in_one_thread(config) {
+        Ok(()) => 0,
+        Err(e) => {
+            log::error!("{e:#}");
+            if e.is::<linkspan_gateway::RunError>() { EX_UNAVAILABLE } else { EX_OSERR }
+        }
+    }
+}
+
+fn run_in_one_thread(config: Config) -> anyhow::Result<()> {
+    // Besides the one thread, a few short-lived ones wait for the system's resolver.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(5))
+        .build()?;
+    let ended = runtime.block_on(async {
+        let (commands, received) = mpsc::channel(8);
+        let signals = Signals::catch()?;
+        let host = Host { service_manager: ServiceManager::from_environment(), set_log_level: log::set_max_level };
+        log::info!("linkspan-gateway {} starts as {}", env!("CARGO_PKG_VERSION"), config.identity.name);
+        tokio::select! {
+            ended = linkspan_gateway::run(config, received, host) => ended?,
+            () = signals.forward(commands) => {}
+        }
+        log::info!("stopped");
+        anyhow::Ok(())
+    });
+    // A lookup that hangs must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Turns signals into commands; ends only when nobody takes them any more.
+    async fn forward(mut self, commands: mpsc::Sender<Command>) {
+        loop {
+            let command = tokio::select! {
+                _ = self.terminate.recv() => Command::Stop,
+                _ = self.interrupt.recv() => Command::Stop,
+                _ = self.hang_up.recv() => Command::Reload,
+            };
+            log::info!(
+                "{}",
+                if command == Command::Stop { "asked to stop" } else { "asked to read the configuration again" }
+            );
+            if commands.send(command).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// To standard error. Whoever reads it there (journald, procd, syslog) adds the time; journald also takes the level from
+/// a prefix (sd-daemon(3)).
+fn start_log() {
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .format(move |out, record| {
+            let prefix = prefix(record, journal);
+            record.args().to_string().lines().try_for_each(|line| writeln!(out, "{prefix}{line}"))
+        })
+        .init();
+}
+
+fn prefix(record: &Record<'_>, journal: bool) -> String {
+    let path = record.target().strip_prefix("linkspan_").unwrap_or(record.target());
+    let room = path.strip_prefix("gateway::").unwrap_or(path).split("::").next().unwrap_or_default();
+    if !journal {
+        return format!("{:5} {room}: ", record.level());
+    }
+    let number = match record.level() {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    format!("<{number}>{room}: ")
+}
+
+/// A reader that has gone away (`| head`) is no failure of ours.
+fn print(text: &str) -> u8 {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => 0,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(e) => {
+            complain(&format!("linkspan-gateway: {e}"));
+            EX_OSERR
+        }
+    }
+}
+
+fn complain(text: &str) {
+    // If standard error is closed, there is nobody left to tell.
+    let _closed = writeln!(std::io::stderr(), "{text}");
+}

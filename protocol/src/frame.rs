@@ -86,11 +86,7 @@ impl Reset {
     /// A reset with a text for people, cut to what a frame may carry.
     pub fn new(reason: ResetReason, text: impl Into<String>) -> Self {
         let mut text = text.into();
-        let mut end = text.len().min(REASON_MAX);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(REASON_MAX));
         Self { reason, text }
     }
 }
@@ -225,6 +221,12 @@ const CONTROL_LAST: u8 = 0x47;
 /// Bytes that the head of a DATA frame can take at most: type, stream, length.
 pub const DATA_HEAD_MAX: usize = 1 + 8 + 4;
 
+/// Bytes that a FIN frame can take at most: type, stream.
+pub const FIN_MAX: usize = 1 + 8;
+
+/// Bytes that the head of a CLOSE frame can take at most: type, length.
+pub const CLOSE_HEAD_MAX: usize = 1 + 2;
+
 impl Frame {
     /// Whether the frame counts in the session's numbering.
     pub fn is_sequenced(&self) -> bool {
@@ -270,8 +272,9 @@ impl Frame {
             Self::Reset(stream, reset) => {
                 put_number(out, RESET, stream.0);
                 varint::put(out, reset.reason.code());
-                varint::put(out, reset.text.len() as u64);
-                out.put_slice(reset.text.as_bytes());
+                let text = reset.text.get(..reset.text.floor_char_boundary(REASON_MAX)).unwrap_or_default();
+                varint::put(out, text.len() as u64);
+                out.put_slice(text.as_bytes());
             }
             Self::Control { last, piece } => put_block(out, if *last { CONTROL_LAST } else { CONTROL_PART }, piece),
         }

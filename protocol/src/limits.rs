@@ -18,6 +18,9 @@ pub const CONTROL_MAX: usize = 1024 * 1024;
 /// Largest handshake message (HELLO, WELCOME, REFUSED, CLOSE), in bytes. Read before anybody is known, so it is small.
 pub const HANDSHAKE_MAX: usize = 8 * 1024;
 
+/// Largest text that explains a CLOSE, in bytes: JSON makes six bytes of one at worst, and they must fit [`HANDSHAKE_MAX`].
+pub const CLOSE_TEXT_MAX: usize = 1024;
+
 /// Largest text that explains a RESET, in bytes.
 pub const REASON_MAX: usize = 256;
 
@@ -29,6 +32,9 @@ pub const CONTROL_QUEUE_MAX: usize = 2 * CONTROL_MAX;
 
 /// Control messages that may wait unread, in bytes; a reader that stays behind loses the link.
 pub const CONTROL_BACKLOG_MAX: usize = 2 * CONTROL_MAX;
+
+/// Control messages that may wait unread, in number: each costs some bytes of ours, even an empty one.
+pub const CONTROL_BACKLOG_COUNT: usize = 4096;
 
 /// Least credit of a new stream, in bytes: a page request with its cookies goes out without waiting.
 pub const WINDOW_MIN: u32 = 16 * 1024;
@@ -48,10 +54,11 @@ pub const SEND_QUEUE_MAX: usize = 64 * 1024;
 /// Streams open at once on one link, unless the gateway's Hello says less.
 pub const STREAMS_MAX: u32 = 1024;
 
-/// Bytes that a stream may send in one [`QUIET_PERIOD`] and still go ahead of bulk: a screenful of terminal output.
+/// Bytes that a stream may send in one [`QUIET_PERIOD`], with what it has waiting, and still go ahead of bulk: a screenful
+/// of terminal output.
 pub const QUIET_BYTES: usize = 16 * 1024;
 
-/// The span over which a stream is judged quiet or bulk.
+/// The least span over which a stream is judged quiet or bulk. The next one begins when nothing of the stream waits.
 pub const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
 /// Sequenced frames received after which an ACK is sent even though nothing else is.
@@ -65,15 +72,18 @@ pub const ACK_DELAY: Duration = Duration::from_secs(10);
 /// that are common (one to two minutes).
 pub const PING_AFTER: Duration = Duration::from_secs(55);
 
-/// Silence after which a ping is sent while frames wait for their ACK. Longer than [`ACK_DELAY`], so that a healthy link
+/// Silence after which a ping is sent while frames wait for their ACK, counted from the first of them at the earliest. Longer than [`ACK_DELAY`], so that a healthy link
 /// acknowledges before it is asked.
 pub const PING_AFTER_BUSY: Duration = Duration::from_secs(15);
 
-/// Time for a sign of life after a ping; then the link is taken for dead.
+/// Least silence before a ping, whatever the server asks for: a second is thirty times what any NAT needs.
+pub const PING_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// Time for a sign of life after a ping was due; then the link is taken for dead.
 pub const PING_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Time for each step of the handshake after the WebSocket is up.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time for the last bytes of a link that closes, the reason among them.
+/// Time for the last bytes of a link that closes, the reason among them, and for the other end to hang up.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(3);

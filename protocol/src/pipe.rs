@@ -16,6 +16,9 @@ const CHUNK: usize = 16 * 1024;
 /// Chunks moved in one poll before others get their turn on the thread.
 const BURST: usize = 16;
 
+/// Time without progress for what a side still has to say that takes no more.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// How a pipe ended, and what went through it.
 #[derive(Debug)]
 pub struct PipeEnd {
@@ -41,8 +44,9 @@ pub enum PipeReason {
 }
 
 /// Copies both ways between `a` and `b` until both directions have ended, one side fails, or nothing has moved for
-/// `idle`. The end of one direction is passed on as a shutdown and leaves the other direction open.
-pub async fn pipe<A, B>(mut a: A, mut b: B, idle: Option<Duration>) -> PipeEnd
+/// `idle`. The end of one direction is passed on as a shutdown and leaves the other direction open. A side that takes no
+/// more may still have something to say (HTTP: 413 in the middle of an upload): that is copied to its end first.
+pub async fn pipe<A, B>(mut a: A, mut b: B, mut idle: Option<Duration>) -> PipeEnd
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -51,22 +55,35 @@ where
     let mut down = Direction::default();
     let mut idle_end = pin!(idle.map(sleep));
     let mut moved = Instant::now();
+    let mut fault = None;
     let reason = poll_fn(|cx| {
         let before = (up.bytes, down.bytes, up.stage, down.stage);
         let up_end = up.poll(cx, &mut a, &mut b).map_err(|fault| fault.reason(PipeReason::A, PipeReason::B));
         let down_end = down.poll(cx, &mut b, &mut a).map_err(|fault| fault.reason(PipeReason::B, PipeReason::A));
-        match (up_end, down_end) {
-            (Poll::Ready(Err(reason)), _) | (_, Poll::Ready(Err(reason))) => return Poll::Ready(reason),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(PipeReason::Done),
-            _ => {}
-        }
         if before != (up.bytes, down.bytes, up.stage, down.stage) {
             moved = Instant::now();
+        }
+        let mut pending = false;
+        for end in [up_end, down_end] {
+            match end {
+                Poll::Pending => pending = true,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(reason)) if fault.is_none() => {
+                    fault = Some(reason);
+                    let rest = idle.map_or(LAST_WORDS, |idle| idle.min(LAST_WORDS));
+                    idle = Some(rest);
+                    idle_end.set(Some(sleep(rest)));
+                }
+                Poll::Ready(Err(_)) => {}
+            }
+        }
+        if !pending || up.unread || down.unread {
+            return Poll::Ready(fault.take().unwrap_or(PipeReason::Done));
         }
         if let (Some(mut timer), Some(idle)) = (idle_end.as_mut().as_pin_mut(), idle) {
             while timer.as_mut().poll(cx).is_ready() {
                 if moved.elapsed() >= idle {
-                    return Poll::Ready(PipeReason::Idle);
+                    return Poll::Ready(fault.take().unwrap_or(PipeReason::Idle));
                 }
                 timer.as_mut().reset(moved + idle);
             }
@@ -107,10 +124,26 @@ struct Direction {
     bytes: u64,
     unflushed: bool,
     stage: Stage,
+    /// Whether the source failed: then the other direction has nobody left either.
+    unread: bool,
 }
 
 impl Direction {
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<(), Fault>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let end = self.poll_on(cx, from, to);
+        if let Poll::Ready(Err(fault)) = &end {
+            self.stage = Stage::Done;
+            self.rest = Vec::new();
+            self.unread = matches!(fault, Fault::Reading(_));
+        }
+        end
+    }
+
+    fn poll_on<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<(), Fault>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,

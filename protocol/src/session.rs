@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::frame::{Frame, FrameError, Reset, ResetReason};
+use crate::frame::{CLOSE_HEAD_MAX, Frame, FrameError, Reset, ResetReason};
 use crate::limits::{
-    ACK_DELAY, ACK_FRAMES, CONTROL_BACKLOG_MAX, CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX,
-    PING_AFTER_BUSY, PING_DEADLINE,
+    ACK_DELAY, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX, CONTROL_CHUNK_MAX, CONTROL_MAX,
+    CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER_BUSY, PING_AFTER_MIN, PING_DEADLINE,
 };
 use crate::message::Close;
-use crate::mux::{Mux, Role, Settings, Violation};
+use crate::mux::{Mux, Role, Settings, Violation, give_back};
 
 /// Why a session at this end must end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,9 +80,13 @@ pub struct Session {
     ack_told: u64,
     ack_due: Option<Instant>,
     heard: Instant,
-    ping: Option<Ping>,
-    next_ping: u64,
+    /// When the oldest frame went out that is not acknowledged, or one before it.
+    unacked_since: Option<Instant>,
+    /// Since when this end waits for a sign of life that it asked for, or would have if the socket took anything.
+    asked: Option<Instant>,
     ping_wanted: bool,
+    next_ping: u64,
+    ping: Option<Ping>,
     pong_wanted: Option<u64>,
     round_trip: Option<Duration>,
     control_out: VecDeque<(bool, Bytes)>,
@@ -100,16 +104,18 @@ impl Session {
     pub fn new(role: Role, settings: Settings, ping_after: Duration, now: Instant) -> Self {
         Self {
             mux: Mux::new(role, settings),
-            ping_after,
+            ping_after: ping_after.max(PING_AFTER_MIN),
             sent: 0,
             acked: 0,
             received: 0,
             ack_told: 0,
             ack_due: None,
             heard: now,
-            ping: None,
-            next_ping: 0,
+            unacked_since: None,
+            asked: None,
             ping_wanted: false,
+            next_ping: 0,
+            ping: None,
             pong_wanted: None,
             round_trip: None,
             control_out: VecDeque::new(),
@@ -162,6 +168,7 @@ impl Session {
     pub fn poll_control(&mut self) -> Option<Bytes> {
         let message = self.control_ready.pop_front()?;
         self.control_ready_len -= message.len();
+        give_back(&mut self.control_ready);
         Some(message)
     }
 
@@ -172,10 +179,17 @@ impl Session {
 
     /// Says why and ends the link: CLOSE is the last frame, behind what is queued already if that fits a message.
     pub fn close(&mut self, close: &Close) {
-        if self.closing.is_none() {
+        if !self.is_closing() {
+            let mut close = close.clone();
+            close.text.truncate(close.text.floor_char_boundary(CLOSE_TEXT_MAX));
             // A Close is three plain fields: nothing in it can fail to be written as JSON.
-            self.closing = Some(serde_json::to_vec(close).unwrap_or_default().into());
+            self.closing = Some(serde_json::to_vec(&close).unwrap_or_default().into());
         }
+    }
+
+    /// Whether this end closes the link, or has.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some() || self.close_sent
     }
 
     /// What the other end said as it closed the link.
@@ -197,6 +211,7 @@ impl Session {
             return Err(SessionError::MessageTooLong(message.len()));
         }
         self.heard = now;
+        self.asked = None;
         self.ping_wanted = false;
         while let Some(frame) = Frame::decode(&mut message)? {
             if frame.is_sequenced() {
@@ -213,28 +228,24 @@ impl Session {
     /// # Errors
     /// [`SessionError::Silent`]: the link must end.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        let silent = now.saturating_duration_since(self.heard);
-        match &self.ping {
-            Some(ping) if ping.sent >= self.heard => {
-                if now >= ping.sent + PING_DEADLINE {
-                    return Err(SessionError::Silent(silent));
-                }
+        match self.asked {
+            // Counted from when the ping was due: a socket that takes nothing is as dead as one that brings nothing.
+            Some(asked) if now >= asked + PING_DEADLINE => {
+                return Err(SessionError::Silent(now.saturating_duration_since(self.heard)));
             }
-            _ => {
-                if silent >= self.ping_interval() {
-                    self.ping_wanted = true;
-                }
+            Some(_) => {}
+            None if now >= self.ping_due() => {
+                self.asked = Some(now);
+                self.ping_wanted = true;
             }
+            None => {}
         }
         Ok(())
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) want to be called next.
     pub fn poll_timeout(&self) -> Instant {
-        let liveness = match &self.ping {
-            Some(ping) if ping.sent >= self.heard => ping.sent + PING_DEADLINE,
-            _ => self.heard + self.ping_interval(),
-        };
+        let liveness = self.asked.map_or_else(|| self.ping_due(), |asked| asked + PING_DEADLINE);
         self.ack_due.map_or(liveness, |due| due.min(liveness))
     }
 
@@ -257,10 +268,15 @@ impl Session {
         self.put_signs_of_life(&mut message, now);
         if let Some((last, piece)) = self.control_out.pop_front() {
             self.control_out_len -= piece.len();
+            give_back(&mut self.control_out);
             Frame::Control { last, piece }.encode(&mut message);
             self.sent += 1;
         }
-        self.sent += self.mux.fill(&mut message, now);
+        let close = self.closing.as_ref().map_or(0, |close| CLOSE_HEAD_MAX + close.len());
+        self.sent += self.mux.fill(&mut message, MESSAGE_MAX - close);
+        if self.sent > self.acked {
+            self.unacked_since.get_or_insert(now);
+        }
         if let Some(close) = self.closing.take_if(|_| self.control_out.is_empty()) {
             Frame::Close(close).encode(&mut message);
             self.close_sent = true;
@@ -285,8 +301,9 @@ impl Session {
         }
     }
 
-    fn ping_interval(&self) -> Duration {
-        if self.sent > self.acked { PING_AFTER_BUSY.min(self.ping_after) } else { self.ping_after }
+    fn ping_due(&self) -> Instant {
+        let due = self.heard + self.ping_after;
+        self.unacked_since.map_or(due, |since| due.min(self.heard.max(since) + PING_AFTER_BUSY))
     }
 
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), SessionError> {
@@ -298,7 +315,12 @@ impl Session {
                 }
             }
             Frame::Ack(acked) if acked > self.sent => return Err(SessionError::Ack { acked, sent: self.sent }),
-            Frame::Ack(acked) => self.acked = self.acked.max(acked),
+            Frame::Ack(acked) => {
+                self.acked = self.acked.max(acked);
+                if self.acked == self.sent {
+                    self.unacked_since = None;
+                }
+            }
             Frame::Control { last, piece } => self.handle_control(last, &piece)?,
             Frame::Close(json) => {
                 let unknown =
@@ -311,7 +333,7 @@ impl Session {
             | Frame::Data(..)
             | Frame::Window(..)
             | Frame::Fin(_)
-            | Frame::Reset(..) => self.mux.handle(frame, now)?,
+            | Frame::Reset(..) => self.mux.handle(frame)?,
         }
         Ok(())
     }
@@ -326,7 +348,7 @@ impl Session {
             let message = std::mem::take(&mut self.control_in).freeze();
             self.control_ready_len += message.len();
             self.control_ready.push_back(message);
-            if self.control_ready_len > CONTROL_BACKLOG_MAX || self.control_ready.len() > 4096 {
+            if self.control_ready_len > CONTROL_BACKLOG_MAX || self.control_ready.len() > CONTROL_BACKLOG_COUNT {
                 return Err(SessionError::Control(self.control_ready_len));
             }
         }

@@ -1,3 +1,142 @@
 //! The public side of Linkspan: routes by host name, decides who may do what, and notes it down.
+
+pub mod access;
 pub mod api;
+pub mod config;
 pub mod edge;
+pub mod link;
+pub mod observe;
+mod porter;
+pub mod store;
+pub mod ui;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use access::Access;
+use api::{ConsoleState, OnlineSince};
+use config::Config;
+use edge::Edge;
+use edge::connection::{serve_plain, serve_tls};
+use edge::listener::{Drained, House, bind};
+use edge::redirect::Redirect;
+use edge::tls::{Certificates, Source};
+use link::Gate;
+use link::registry::Registry;
+use observe::{Metrics, Observer};
+use porter::Porter;
+use store::Store;
+
+/// A server whose ports are open: connections wait until [`Server::serve`] takes them.
+pub struct Server {
+    config: Config,
+    store: Store,
+    certificates: Certificates,
+    https: Vec<TcpListener>,
+    http: Vec<TcpListener>,
+}
+
+impl Server {
+    /// Opens the database, the certificate and the ports, in this order: what fails, fails before anybody is let in.
+    ///
+    /// # Errors
+    /// A sentence that says what to do about it.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        config.create_state_dir()?;
+        let store = Store::open(&config.store.url).await.context("the database cannot be used")?;
+        let certificates = Certificates::load(certificate_source(&config))?;
+        certificates.warn_if_ending();
+        let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
+        let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
+        Ok(Self { config, store, certificates, https, http })
+    }
+
+    /// The addresses of the secure ports.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn https_addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        self.https.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Sets the port that people use, where it is only known once the ports are open.
+    pub fn set_public_port(&mut self, port: u16) {
+        self.config.site.port = port;
+    }
+
+    /// The certificate, to be loaded again on a signal.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
+    }
+
+    /// Serves until `shutdown` is cancelled, then lets what is running end within the deadline of the configuration.
+    ///
+    /// # Errors
+    /// What keeps it from serving at all.
+    pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { config, store, certificates, https, http } = self;
+        let site = Arc::new(config.site);
+        let house = House::new(config.limits.max_connections);
+        let registry = Registry::default();
+        let metrics = Arc::new(Metrics::new());
+        let access = Access::new(store.clone(), config.access);
+        let porter = Porter::new(access.clone(), store.clone(), registry.clone(), site.clone());
+        let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), house.closing().clone());
+        let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
+        let console = api::console_router(ConsoleState {
+            access,
+            store: store.clone(),
+            online: online_since(registry),
+            site: site.clone(),
+        })
+        .merge(api::stream::routes(&site, porter.clone(), house.clone()))
+        .merge(link::routes(gate, house.clone()))
+        .merge(observe::routes(observer));
+
+        let tls = certificates.server_config()?;
+        let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
+        let redirect = Arc::new(Redirect((*site).clone()));
+        let secure = https
+            .iter()
+            .map(|port| house.accept(port, |guest| serve_tls(guest, tls.clone(), house.clone(), edge.clone())));
+        let plain =
+            http.iter().map(|port| house.accept(port, |guest| serve_plain(guest, house.clone(), redirect.clone())));
+        tracing::info!(console = site.console_origin(), devices = site.origin_of("*"), "ready");
+        observe::tell_service_manager_ready();
+        tokio::select! {
+            _ = futures_util::future::join(futures_util::future::join_all(secure), futures_util::future::join_all(plain)) => {}
+            () = certificates.keep(&shutdown) => {}
+            () = shutdown.cancelled() => {}
+            () = observe::keep_watchdog_quiet(&store) => {}
+        }
+        tracing::info!("no more connections are taken; what is running may end");
+        observe::tell_service_manager_stopping();
+        match house.drain(config.limits.drain).await {
+            Drained::InTime => tracing::info!("stopped; everybody had finished"),
+            Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
+        }
+        store.close().await;
+        Ok(())
+    }
+}
+
+fn certificate_source(config: &Config) -> Source {
+    match &config.tls {
+        config::Tls::Files { certificate_file, key_file } => {
+            Source::Files { certificate_file: certificate_file.clone(), key_file: key_file.clone() }
+        }
+        config::Tls::SelfSigned => Source::OwnCa {
+            state_dir: config.state_dir.clone(),
+            console: config.site.console.clone(),
+            zone: config.site.zone.clone(),
+        },
+    }
+}
+
+fn online_since(registry: Registry) -> OnlineSince {
+    Arc::new(move |gateway| registry.online_since(gateway))
+}

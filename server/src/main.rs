@@ -1,1 +1,120 @@
-fn main() {}
+//! `linkspan-server`: parses, starts logging and the runtime, and turns errors into exit codes.
+
+mod cli;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use linkspan_server::Server;
+use linkspan_server::edge::tls::Certificates;
+use linkspan_server::store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, Exit, UNAVAILABLE, USAGE};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output, a mistake to standard error; if that is closed, nobody can be told.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit { code, error }) => {
+            let _ = writeln!(std::io::stderr(), "linkspan-server: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<(), Exit> {
+    log(&cli.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Exit::new(UNAVAILABLE, error))?;
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Run => run(&cli.place).await,
+            other => cli::answer(&cli.place, other).await,
+        }
+    });
+    // What still blocks (a password being hashed) does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn run(place: &cli::Place) -> Result<(), Exit> {
+    let config = place.config()?;
+    config.create_state_dir()?;
+    if let Some(dir) = place.dev() {
+        let store = Store::open(&config.store.url).await?;
+        cli::first_admin(&store, dir).await?;
+        store.close().await;
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let server = Server::open(config).await.map_err(|error| Exit { code: UNAVAILABLE, error })?;
+    let certificates = server.certificates();
+    let shutdown = CancellationToken::new();
+    let mut served = std::pin::pin!(server.serve(shutdown.clone()));
+    tokio::select! {
+        done = &mut served => return done.map_err(|error| Exit { code: UNAVAILABLE, error }),
+        told = told_to_stop() => told?,
+        told = reload_certificate_when_told(&certificates) => told?,
+    }
+    tracing::info!("stopping: what is running may end; a second signal stops at once");
+    shutdown.cancel();
+    tokio::select! {
+        done = served => done.map_err(|error| Exit { code: UNAVAILABLE, error }),
+        told = told_to_stop() => told,
+    }
+}
+
+/// Resolves on SIGTERM (systemd, procd) and on SIGINT (Ctrl-C).
+async fn told_to_stop() -> Result<(), Exit> {
+    let listen = |kind| signal(kind).map_err(|error| Exit::new(UNAVAILABLE, error));
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// SIGHUP loads the certificate again: whoever renews the files sends it. Never ends but by a failure.
+async fn reload_certificate_when_told(certificates: &Certificates) -> Result<(), Exit> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::new(UNAVAILABLE, error))?;
+    while hangup.recv().await.is_some() {
+        match certificates.refresh() {
+            Ok(true) => tracing::info!("the certificate was replaced"),
+            Ok(false) => tracing::info!("the certificate is the same as before"),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the certificate stays as it was"),
+        }
+    }
+    std::future::pending().await
+}
+
+/// To standard error: with colours and times on a terminal; without colours elsewhere, and without times in the
+/// journal, which has its own.
+fn log(filter: &str) -> Result<(), Exit> {
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| Exit::says(USAGE, format_args!("--log {filter}: {error}")))?;
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    if journal {
+        lines.without_time().init()
+    } else {
+        lines.init()
+    }
+    Ok(())
+}

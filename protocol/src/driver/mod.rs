@@ -29,7 +29,7 @@ pub use self::stream::{Stream, reset_of};
 use crate::frame::StreamId;
 pub use crate::frame::{Reset, ResetReason, Target};
 use crate::limits::{CLOSE_DEADLINE, MESSAGE_MAX};
-use crate::message::Close;
+use crate::message::{Close, CloseReason};
 use crate::mux::Event;
 pub use crate::mux::{OpenError, Role, Settings};
 use crate::session::{ControlError, Session, SessionError};
@@ -59,12 +59,16 @@ pub fn link<S>(
         session: Session::new(role, settings, ping_after, now.into_std()),
         wakers: HashMap::new(),
         driver: None,
+        stuck: None,
         incoming: VecDeque::new(),
         ended: false,
     };
     let shared = Arc::new(Shared { state: Mutex::new(state), accept: Notify::new(), control: Notify::new() });
     let timer = Box::pin(sleep_until(now + ping_after));
-    (LinkHandle { shared: shared.clone() }, Driver { socket, shared, timer, phase: Phase::Open, unflushed: false })
+    (
+        LinkHandle { shared: shared.clone() },
+        Driver { socket, shared, timer, closing: false, fault: None, unflushed: false },
+    )
 }
 
 /// A stream that the other end opened.
@@ -89,7 +93,7 @@ impl LinkHandle {
     /// [`OpenError`].
     pub fn open(&self, target: Target) -> Result<Stream, OpenError> {
         let mut state = self.shared.lock();
-        if state.ended {
+        if state.ended || state.session.is_closing() {
             return Err(OpenError::Closed);
         }
         let id = state.session.mux.open(target)?;
@@ -103,7 +107,7 @@ impl LinkHandle {
         loop {
             let (next, ended) = {
                 let mut state = self.shared.lock();
-                (state.incoming.pop_front(), state.ended)
+                (state.next_incoming(), state.ended)
             };
             if let Some((id, target)) = next {
                 return Some(Incoming { target, stream: Stream::new(self.shared.clone(), id) });
@@ -154,6 +158,9 @@ impl LinkHandle {
         let mut state = self.shared.lock();
         state.session.close(close);
         state.wake_driver();
+        if let Some(waker) = state.stuck.take() {
+            waker.wake();
+        }
     }
 
     /// Streams open now.
@@ -217,7 +224,10 @@ struct StreamWakers {
 struct State {
     session: Session,
     wakers: HashMap<StreamId, StreamWakers>,
+    /// The driver, while it has nothing to send.
     driver: Option<Waker>,
+    /// The driver, while the socket takes nothing: only a close is worth waking it for.
+    stuck: Option<Waker>,
     incoming: VecDeque<(StreamId, Target)>,
     ended: bool,
 }
@@ -227,6 +237,17 @@ impl State {
         if let Some(waker) = self.driver.take() {
             waker.wake();
         }
+    }
+
+    /// The next stream for [`LinkHandle::accept`], without those that were given up already.
+    fn next_incoming(&mut self) -> Option<(StreamId, Target)> {
+        while let Some((id, target)) = self.incoming.pop_front() {
+            if self.session.mux.is_opened(id).is_ok() {
+                return Some((id, target));
+            }
+            self.session.mux.release(id);
+        }
+        None
     }
 
     /// Wakes whom the session's events concern; true if a stream came in.
@@ -250,19 +271,15 @@ impl State {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// This end's CLOSE is on its way; the other end hangs up when it has read it.
-    Closing,
-}
-
 /// Moves a link's messages between its WebSocket and its session.
 pub struct Driver<S> {
     socket: WebSocketStream<S>,
     shared: Arc<Shared>,
     timer: Pin<Box<Sleep>>,
-    phase: Phase,
+    /// This end's CLOSE is on its way, and the timer is its deadline; the other end hangs up when it has read it.
+    closing: bool,
+    /// The rule that the other end broke, while it is being told.
+    fault: Option<SessionError>,
     unflushed: bool,
 }
 
@@ -314,6 +331,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn handle(&mut self, bytes: Bytes) -> Result<(), LinkEnd> {
+        if self.fault.is_some() {
+            return Ok(());
+        }
         let mut state = self.shared.lock();
         let handled = state.session.handle_message(bytes, Instant::now().into_std());
         if state.dispatch() {
@@ -322,7 +342,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if state.session.has_control() {
             self.shared.control.notify_one();
         }
-        handled?;
+        if let Err(error) = handled {
+            state.session.close(&Close {
+                reason: CloseReason::Protocol,
+                text: error.to_string(),
+                retry_between_s: None,
+            });
+            self.fault = Some(error);
+            return Ok(());
+        }
         match state.session.close_heard() {
             Some(close) => Err(LinkEnd::Closed(close.clone())),
             None => Ok(()),
@@ -333,13 +361,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         loop {
             if self.unflushed {
-                match ready!(Pin::new(&mut self.socket).poll_flush(cx)) {
-                    Ok(()) => self.unflushed = false,
-                    Err(error) => return Poll::Ready(self.lost(&error)),
+                match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
+                    Poll::Pending => {
+                        self.shared.lock().stuck = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
                 }
-            }
-            if self.phase == Phase::Closing {
-                return Poll::Pending;
             }
             let message = {
                 let mut state = self.shared.lock();
@@ -347,10 +376,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 state.dispatch();
                 if message.is_none() {
                     state.driver = Some(cx.waker().clone());
-                }
-                if state.session.is_closed() {
-                    self.phase = Phase::Closing;
-                    self.timer.as_mut().reset(Instant::now() + CLOSE_DEADLINE);
                 }
                 message
             };
@@ -363,9 +388,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        if self.phase == Phase::Closing {
+        if !self.closing && self.shared.lock().session.is_closing() {
+            self.closing = true;
+            self.timer.as_mut().reset(Instant::now() + CLOSE_DEADLINE);
+        }
+        if self.closing {
             ready!(self.timer.as_mut().poll(cx));
-            return Poll::Ready(LinkEnd::ClosedHere);
+            return Poll::Ready(self.hung_up());
         }
         loop {
             let due = Instant::from_std(self.shared.lock().session.poll_timeout());
@@ -392,19 +421,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    fn lost(&self, error: &WsError) -> LinkEnd {
-        match (self.phase, error) {
-            (Phase::Closing, _) => LinkEnd::ClosedHere,
-            (Phase::Open, WsError::ConnectionClosed | WsError::AlreadyClosed) => self.hung_up(),
-            (Phase::Open, WsError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.hung_up(),
-            (Phase::Open, error) => LinkEnd::Lost(error.to_string()),
+    fn lost(&mut self, error: &WsError) -> LinkEnd {
+        match error {
+            WsError::ConnectionClosed | WsError::AlreadyClosed => self.hung_up(),
+            WsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.hung_up(),
+            _ if self.shared.lock().session.is_closing() => self.hung_up(),
+            error => LinkEnd::Lost(error.to_string()),
         }
     }
 
-    fn hung_up(&self) -> LinkEnd {
-        match self.phase {
-            Phase::Closing => LinkEnd::ClosedHere,
-            Phase::Open => LinkEnd::Lost("the other end hung up".into()),
+    fn hung_up(&mut self) -> LinkEnd {
+        if let Some(fault) = self.fault.take() {
+            return fault.into();
+        }
+        if self.shared.lock().session.is_closing() {
+            LinkEnd::ClosedHere
+        } else {
+            LinkEnd::Lost("the other end hung up".into())
         }
     }
 }
@@ -430,6 +463,6 @@ impl<S> Drop for Driver<S> {
 
 impl<S> fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("Driver").field("closing", &self.closing).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::frame::{Reset, ResetReason, StreamId};
-use crate::mux::Read;
+use crate::mux::{KEPT, Read};
 
 /// One end of a stream. Shutting it down ends this end's direction (FIN); dropping it before both directions have ended
 /// resets it as cancelled. A read or write on a stream that was reset fails with the [`Reset`] as the inner error.
@@ -71,12 +71,10 @@ pub fn reset_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
             return Some(reset);
         }
         // An io::Error does not count the error it wraps as its source, only that one's source.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && let Some(reset) = inner.downcast_ref::<Reset>()
-        {
-            return Some(reset);
-        }
-        next = error.source();
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -158,7 +156,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.lock();
-        state.session.mux.finish(self.id, Instant::now().into_std());
+        state.session.mux.finish(self.id);
         state.wake_driver();
         Poll::Ready(Ok(()))
     }
@@ -168,6 +166,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.wakers.remove(&self.id);
+        if state.wakers.is_empty() {
+            state.wakers.shrink_to(KEPT);
+        }
         state.session.mux.release(self.id);
         state.wake_driver();
     }

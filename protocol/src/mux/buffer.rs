@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// A received piece shorter than this is copied: a slice would keep its whole message alive (up to 40 KiB for one byte).
-const COPY_BELOW: usize = 4 * 1024;
+use crate::limits::DATA_MAX;
+
+/// A received piece shorter than a full frame is copied: a slice would keep its whole message alive, and a peer could
+/// fill the rest of that with what costs it no credit. So a stream holds at most 2.5 times its window.
+const COPY_BELOW: usize = DATA_MAX;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use self::stream::Half;
 use self::turns::Turns;
-use crate::frame::{DATA_HEAD_MAX, Frame, Reset, ResetReason, StreamId, Target, put_data_head};
-use crate::limits::{DATA_MAX, MESSAGE_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX};
+use crate::frame::{DATA_HEAD_MAX, FIN_MAX, Frame, Reset, ResetReason, StreamId, Target, put_data_head};
+use crate::limits::{DATA_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX, WINDOW_MIN};
 
 /// Which end of the link this is. It decides whose stream numbers are even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub enum Role {
     Server,
 }
 
-/// What the two ends agreed on in the handshake.
+/// What the two ends agreed on in the handshake. Windows are taken for no less than [`WINDOW_MIN`] and no more than
+/// [`WINDOW_MAX`], by both ends alike.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Credit in bytes that this end gives on a new stream.
@@ -114,7 +115,9 @@ pub struct Mux {
 
 impl Mux {
     /// No streams yet.
-    pub fn new(role: Role, settings: Settings) -> Self {
+    pub fn new(role: Role, mut settings: Settings) -> Self {
+        settings.send_window = settings.send_window.clamp(WINDOW_MIN, WINDOW_MAX);
+        settings.receive_window = settings.receive_window.clamp(WINDOW_MIN, WINDOW_MAX);
         Self {
             role,
             settings,
@@ -137,7 +140,8 @@ impl Mux {
     /// # Errors
     /// [`OpenError::StreamLimit`].
     pub fn open(&mut self, target: Target) -> Result<StreamId, OpenError> {
-        if self.streams.len() >= self.settings.max_streams as usize {
+        // The second bound is met where streams are opened and dropped again over a link that takes nothing.
+        if self.streams.len() >= self.settings.max_streams as usize || self.urgent.len() > self.urgent_max() {
             return Err(OpenError::StreamLimit { limit: self.settings.max_streams });
         }
         let id = StreamId(self.next);
@@ -178,18 +182,18 @@ impl Mux {
         if let Some(reset) = &stream.reset {
             return Err(reset.clone());
         }
-        let taken = stream.send.take(data).ok_or_else(gone)?;
-        self.turns.schedule(id, &mut stream.send, now);
+        let taken = stream.send.take(data, now).ok_or_else(gone)?;
+        self.turns.schedule(id, &mut stream.send);
         Ok(taken)
     }
 
     /// Ends this end's direction once all that was written is sent.
-    pub fn finish(&mut self, id: StreamId, now: Instant) {
+    pub fn finish(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.reset.is_none()
         {
             stream.send.finish();
-            self.turns.schedule(id, &mut stream.send, now);
+            self.turns.schedule(id, &mut stream.send);
         }
     }
 
@@ -200,11 +204,7 @@ impl Mux {
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Read, Reset> {
         let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
         if let Some(data) = stream.receive.read(max) {
-            if let Some(more) = stream.receive.credit_due()
-                && stream.reset.is_none()
-            {
-                self.urgent.push_back(Frame::Window(id, more));
-            }
+            self.give_credit(id);
             return Ok(Read::Data(data));
         }
         match &stream.reset {
@@ -228,16 +228,42 @@ impl Mux {
         }
     }
 
-    /// The owner of the stream is gone. What it finished is still sent; otherwise the stream is reset as cancelled.
+    /// The owner of the stream is gone. What it finished is still sent; then, or at once, the stream is reset as
+    /// cancelled if the other end has not finished.
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.released = true;
-        if stream.reset.is_none() && !(stream.receive.ended && stream.send.half != Half::Open) {
-            self.urgent.push_back(Frame::Reset(id, Reset::new(ResetReason::Cancelled, "")));
+        stream.receive.discard();
+        if stream.reset.is_none() && stream.send.half != Half::Finishing {
+            self.cancel(id);
+        }
+        self.give_credit(id);
+        self.remove_if_over(id);
+    }
+
+    /// Tells the other end of what was read, once it is enough to be worth a frame. One that reads none of these frames
+    /// and sends all the same runs out of credit before they fill the memory.
+    fn give_credit(&mut self, id: StreamId) {
+        if self.urgent.len() >= 2 * self.urgent_max() {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.reset.is_none()
+            && let Some(more) = stream.receive.credit_due()
+        {
+            self.urgent.push_back(Frame::Window(id, more));
+        }
+    }
+
+    /// Resets a stream that nobody owns any more, unless it is over.
+    fn cancel(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.is_over()
+        {
+            self.urgent.push_back(Frame::Reset(id, gone()));
             stream.end(gone());
             self.turns.forget(id);
         }
-        self.remove_if_over(id);
     }
 
     /// Ends every stream with `reset` without a word to the other end: the link is gone.
@@ -255,7 +281,9 @@ impl Mux {
 
     /// The next thing to look at.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        give_back(&mut self.events);
+        event
     }
 
     /// Whether anything may be sent now.
@@ -263,19 +291,21 @@ impl Mux {
         !self.urgent.is_empty() || !self.turns.is_empty()
     }
 
-    /// Appends frames to a message until it is full or nothing may be sent; returns how many.
-    pub fn fill(&mut self, message: &mut BytesMut, now: Instant) -> u64 {
+    /// Appends frames to a message until it has `max` bytes or nothing may be sent; returns how many.
+    pub fn fill(&mut self, message: &mut BytesMut, max: usize) -> u64 {
         let mut frames = 0;
-        while message.len() + OPEN_MAX + REASON_MAX < MESSAGE_MAX
+        while message.len() + OPEN_MAX + REASON_MAX < max
             && let Some(frame) = self.urgent.pop_front()
         {
             frame.encode(message);
             frames += 1;
         }
-        while message.len() + DATA_HEAD_MAX + DATA_MAX <= MESSAGE_MAX
+        give_back(&mut self.urgent);
+        // What is urgent and found no room above leaves none here either: no DATA overtakes its OPEN.
+        while message.len() + DATA_HEAD_MAX + DATA_MAX + FIN_MAX <= max
             && let Some(id) = self.turns.next()
         {
-            frames += self.fill_from(id, message, now);
+            frames += self.fill_from(id, message);
         }
         frames
     }
@@ -284,7 +314,7 @@ impl Mux {
     ///
     /// # Errors
     /// [`Violation`]: the link must end.
-    pub fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+    pub fn handle(&mut self, frame: Frame) -> Result<(), Violation> {
         match frame {
             Frame::Open(id, target) => return self.handle_open(id, target),
             Frame::Opened(id) => {
@@ -296,10 +326,14 @@ impl Mux {
             Frame::Data(id, data) => {
                 if let Some(stream) = self.known(id)? {
                     stream.receive.push(id, data)?;
-                    self.events.push_back(Event::Readable(id));
+                    if stream.released {
+                        self.give_credit(id);
+                    } else {
+                        self.events.push_back(Event::Readable(id));
+                    }
                 }
             }
-            Frame::Window(id, more) => self.handle_window(id, more, now)?,
+            Frame::Window(id, more) => self.handle_window(id, more)?,
             Frame::Fin(id) => {
                 if let Some(stream) = self.known(id)? {
                     if std::mem::replace(&mut stream.receive.ended, true) {
@@ -349,7 +383,7 @@ impl Mux {
         Ok(())
     }
 
-    fn handle_window(&mut self, id: StreamId, more: u64, now: Instant) -> Result<(), Violation> {
+    fn handle_window(&mut self, id: StreamId, more: u64) -> Result<(), Violation> {
         let Some(stream) = self.known(id)? else { return Ok(()) };
         let credit = stream.send.credit.saturating_add(more);
         if credit > u64::from(WINDOW_MAX) {
@@ -358,7 +392,7 @@ impl Mux {
         stream.send.credit = credit;
         // Looked up again: `known` borrowed all of `self`.
         if let Some(stream) = self.streams.get_mut(&id) {
-            self.turns.schedule(id, &mut stream.send, now);
+            self.turns.schedule(id, &mut stream.send);
         }
         Ok(())
     }
@@ -373,11 +407,11 @@ impl Mux {
         Ok(self.streams.get_mut(&id).filter(|stream| stream.reset.is_none()))
     }
 
-    fn fill_from(&mut self, id: StreamId, message: &mut BytesMut, now: Instant) -> u64 {
+    fn fill_from(&mut self, id: StreamId, message: &mut BytesMut) -> u64 {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         stream.send.class = None;
         let mut frames = 0;
-        let data = stream.send.give(DATA_MAX, now);
+        let data = stream.send.give(DATA_MAX);
         if !data.is_empty() {
             put_data_head(message, id, data.len());
             message.put_slice(&data);
@@ -391,7 +425,10 @@ impl Mux {
         if stream.send.has_room_for_writer() {
             self.events.push_back(Event::Writable(id));
         }
-        self.turns.schedule(id, &mut stream.send, now);
+        self.turns.schedule(id, &mut stream.send);
+        if stream.released && stream.send.half == Half::Finished {
+            self.cancel(id);
+        }
         self.remove_if_over(id);
         frames
     }
@@ -403,6 +440,9 @@ impl Mux {
         {
             self.streams.remove(&id);
             self.turns.forget(id);
+            if self.streams.is_empty() {
+                self.streams.shrink_to(KEPT);
+            }
         }
     }
 
@@ -417,6 +457,16 @@ impl Mux {
     /// Answers that may wait: one of each kind for each stream, and some for those turned away.
     fn urgent_max(&self) -> usize {
         4 * self.settings.max_streams as usize + 256
+    }
+}
+
+/// Places that an empty queue or table keeps; the rest of what a burst took is given back.
+pub(crate) const KEPT: usize = 3;
+
+/// Gives back what a burst took, once the queue is empty.
+pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        queue.shrink_to(KEPT);
     }
 }
 

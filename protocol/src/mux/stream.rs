@@ -80,9 +80,12 @@ impl Sending {
     }
 
     /// Queues what there is room for; `None` after [`Sending::finish`].
-    pub(super) fn take(&mut self, data: &[u8]) -> Option<usize> {
+    pub(super) fn take(&mut self, data: &[u8], now: Instant) -> Option<usize> {
         if self.half != Half::Open {
             return None;
+        }
+        if self.queue.is_empty() {
+            self.begin_period(now);
         }
         let room = SEND_QUEUE_MAX.saturating_sub(self.queue.len());
         let (taken, rest) = data.split_at(room.min(data.len()));
@@ -107,11 +110,10 @@ impl Sending {
     }
 
     /// Takes up to `max` bytes that there is credit for.
-    pub(super) fn give(&mut self, max: usize, now: Instant) -> BytesMut {
+    pub(super) fn give(&mut self, max: usize) -> BytesMut {
         let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
         let data = self.queue.split_to(self.queue.len().min(max).min(credit));
         self.credit -= data.len() as u64;
-        self.begin_period(now);
         self.sent_in_period += data.len();
         if self.queue.is_empty() {
             // An idle stream holds no memory.
@@ -125,12 +127,12 @@ impl Sending {
         self.queue.len() <= SEND_QUEUE_MAX / 2 && std::mem::take(&mut self.writer_waits)
     }
 
-    /// Quiet until it has sent more than [`QUIET_BYTES`] within the period.
-    pub(super) fn class_at(&mut self, now: Instant) -> Class {
-        self.begin_period(now);
-        if self.sent_in_period > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
+    /// Quiet if all it has to say in its period is at most [`QUIET_BYTES`].
+    pub(super) fn class(&self) -> Class {
+        if self.sent_in_period + self.queue.len() > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
     }
 
+    /// Called only when nothing waits: a stream that never catches up stays bulk, however slow the link is.
     fn begin_period(&mut self, now: Instant) {
         if self.period.is_none_or(|begun| now.saturating_duration_since(begun) >= QUIET_PERIOD) {
             self.period = Some(now);
@@ -144,6 +146,7 @@ pub(super) struct Receiving {
     /// FIN has come.
     pub(super) ended: bool,
     buffer: Buffer,
+    discarding: bool,
     window: u64,
     /// What the other end may still send.
     credit: u64,
@@ -154,7 +157,7 @@ pub(super) struct Receiving {
 impl Receiving {
     fn new(window: u32) -> Self {
         let window = u64::from(window);
-        Self { ended: false, buffer: Buffer::default(), window, credit: window, consumed: 0 }
+        Self { ended: false, buffer: Buffer::default(), discarding: false, window, credit: window, consumed: 0 }
     }
 
     pub(super) fn push(&mut self, id: StreamId, data: Bytes) -> Result<(), Violation> {
@@ -162,8 +165,19 @@ impl Receiving {
             return Err(Violation::AfterEnd(id));
         }
         self.credit = self.credit.checked_sub(data.len() as u64).ok_or(Violation::Credit(id))?;
-        self.buffer.push(data);
+        if self.discarding {
+            self.discard();
+        } else {
+            self.buffer.push(data);
+        }
         Ok(())
+    }
+
+    /// Nobody will read: what came and what comes is dropped, and counts as read so that neither end waits for ever.
+    pub(super) fn discard(&mut self) {
+        self.discarding = true;
+        self.buffer = Buffer::default();
+        self.consumed = self.window - self.credit;
     }
 
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {

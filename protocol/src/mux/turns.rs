@@ -1,8 +1,8 @@
 //! Whose turn it is to send: quiet streams before bulk, each class in fair turns.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
+use super::give_back;
 use super::stream::Sending;
 use crate::frame::StreamId;
 
@@ -28,11 +28,11 @@ impl Turns {
     }
 
     /// Queues a stream up behind its like, if it may send and does not wait already.
-    pub(super) fn schedule(&mut self, id: StreamId, sending: &mut Sending, now: Instant) {
+    pub(super) fn schedule(&mut self, id: StreamId, sending: &mut Sending) {
         if sending.class.is_some() || !sending.is_ready() {
             return;
         }
-        let class = sending.class_at(now);
+        let class = sending.class();
         sending.class = Some(class);
         match class {
             Class::Quiet => self.quiet.push_back(id),
@@ -42,12 +42,17 @@ impl Turns {
 
     /// The next stream's turn. It no longer waits: schedule it again afterwards.
     pub(super) fn next(&mut self) -> Option<StreamId> {
-        self.quiet.pop_front().or_else(|| self.bulk.pop_front())
+        let next = self.quiet.pop_front().or_else(|| self.bulk.pop_front());
+        give_back(&mut self.quiet);
+        give_back(&mut self.bulk);
+        next
     }
 
     /// Takes a stream out that ended.
     pub(super) fn forget(&mut self, id: StreamId) {
         self.quiet.retain(|other| *other != id);
         self.bulk.retain(|other| *other != id);
+        give_back(&mut self.quiet);
+        give_back(&mut self.bulk);
     }
 }

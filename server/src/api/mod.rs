@@ -1,2 +1,108 @@
-//! The API.
+//! Everything on the console's host that asks and answers in one go: the API for programs, the pages for people.
+
+mod devices;
+mod openapi;
+mod pages;
+mod problem;
+mod session;
+mod signed;
 pub mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+
+pub use devices::{DeviceView, GatewayView, ServiceView};
+pub use problem::Problem;
+
+use crate::access::Access;
+use crate::config::Site;
+use crate::store::{GatewayId, Store};
+use crate::ui;
+
+/// Largest request body: a name and a password.
+const BODY_MAX: usize = 16 * 1024;
+
+/// Since when a gateway is connected, if it is.
+pub type OnlineSince = Arc<dyn Fn(GatewayId) -> Option<Timestamp> + Send + Sync>;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct ConsoleState {
+    /// Who is signed in, and may what.
+    pub access: Access,
+    /// What is known of devices and gateways.
+    pub store: Store,
+    /// Who is here now.
+    pub online: OnlineSince,
+    /// Our names.
+    pub site: Arc<Site>,
+}
+
+impl fmt::Debug for ConsoleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleState").field("site", &self.site).finish_non_exhaustive()
+    }
+}
+
+/// Everything on the console's host but the links of gateways and the raw streams, which are merged into this router:
+/// `/api/v1/devices/{device}/services/{service}/stream`.
+pub fn console_router(state: ConsoleState) -> Router {
+    Router::new()
+        // Pages: who may see them
+        .route("/", get(pages::home)) //                                signed in; strangers go to /login
+        .route("/login", get(pages::login).post(pages::sign_in)) //     anybody; POST from our own page only
+        .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
+        .route("/open", get(pages::open)) //                            strangers go to /login; then Action::OpenPage
+        // API: who may call it
+        .route("/api/v1/session", get(session::show).post(session::begin).delete(session::end)) // POST: anybody
+        .route("/api/v1/devices", get(devices::list)) //                signed in; shows what Action::SeeDevice allows
+        .route("/api/v1/devices/{device}", get(devices::one)) //        Action::SeeDevice, or else it does not exist
+        .route("/api/v1/gateways", get(devices::gateways)) //           Action::SeeGateways
+        .route("/api/v1/openapi.json", get(openapi::show)) //           anybody
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(map_response(guarded))
+        .with_state(state)
+}
+
+async fn nowhere(request: Request) -> Response {
+    if request.uri().path().starts_with("/api/") {
+        return Problem::not_found().into_response();
+    }
+    pages::missing()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    if request.uri().path().starts_with("/api/") {
+        return Problem::method_not_allowed().into_response();
+    }
+    let page = ui::trouble("That does not work here", "This address does not take such requests.");
+    pages::answer(http::StatusCode::METHOD_NOT_ALLOWED, page)
+}
+
+/// What every answer tells the browser: keep nothing, guess nothing, frame nothing.
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut unless_said = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    unless_said(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    unless_said(CACHE_CONTROL, "no-store");
+    unless_said(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    unless_said(X_FRAME_OPTIONS, "DENY");
+    // Not `no-referrer`: then browsers hide the Origin of our own forms as well.
+    unless_said(REFERRER_POLICY, "same-origin");
+    unless_said(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    unless_said(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    response
+}

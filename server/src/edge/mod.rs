@@ -33,6 +33,7 @@ use self::fault::Fault;
 use self::listener::House;
 use self::proxy::{DeviceHost, Proxy};
 use self::target::{Site, Target, host_of};
+use crate::access::ClientAddress;
 
 /// What may be asked of this server by its address instead of its name.
 const AT_ADDRESS: [&str; 4] = [linkspan_protocol::message::LINK_PATH, "/healthz", "/readyz", "/metrics"];
@@ -52,6 +53,7 @@ impl<D: Doors> Edge<D> {
     }
 
     async fn console(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        request.extensions_mut().insert(ClientAddress(peer.address.ip().to_canonical()));
         request.extensions_mut().insert(peer.clone());
         let request = request.map(|body| {
             if body.is_end_stream() { AxumBody::empty() } else { AxumBody::new(Timed::new(body, limits::CONSOLE_BODY)) }

@@ -1,20 +1,15 @@
 //! A small clear answer for each failure: a page for browsers, JSON (RFC 9457) when asked, plain text otherwise.
 
-use data_encoding::BASE64;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use ring::digest::{SHA256, digest};
+use maud::{Markup, html};
 
 use super::body::{self, Body};
 use super::fault::{Fault, Words};
+use crate::ui;
 
 /// Tells programs what went wrong; an answer without it came from the device.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("linkspan-error");
-
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:12vh auto;padding:0 1em;\
-color:#1d2733;background:#fff}h1{font-size:1.5em}small{color:#5b6875}\
-@media(prefers-color-scheme:dark){body{color:#dde4ea;background:#161c22}small{color:#93a1ae}}";
 
 /// What an answer is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +31,7 @@ pub fn answer(fault: &Fault, request: &HeaderMap) -> Response<Body> {
 pub fn answer_as(fault: &Fault, form: Form) -> Response<Body> {
     let words = fault.words();
     let (kind, text) = match form {
-        Form::Html => ("text/html; charset=utf-8", page(words.title, article(&words)).into_string()),
+        Form::Html => ("text/html; charset=utf-8", ui::page(words.title, article(&words)).into_string()),
         Form::Json => ("application/problem+json", problem(&words)),
         Form::Text => ("text/plain; charset=utf-8", format!("{}. {} {}\n", words.title, words.text, words.advice)),
     };
@@ -49,10 +44,8 @@ pub fn answer_as(fault: &Fault, form: Form) -> Response<Body> {
     if let Some(seconds) = words.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if form == Form::Html
-        && let Ok(policy) = HeaderValue::from_str(&policy())
-    {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    if form == Form::Html {
+        headers.insert(CONTENT_SECURITY_POLICY, ui::content_security_policy());
     }
     response
 }
@@ -87,22 +80,6 @@ pub fn form(request: &HeaderMap) -> Form {
     best.1
 }
 
-/// A whole page around its body.
-fn page(title: &str, body: Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width,initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { (body) }
-        }
-    }
-}
-
 fn article(words: &Words) -> Markup {
     html! {
         h1 { (words.title) }
@@ -110,13 +87,6 @@ fn article(words: &Words) -> Markup {
         p { (words.advice) }
         p { small { "Linkspan · " (words.status.as_u16()) " · " (words.code) } }
     }
-}
-
-fn policy() -> String {
-    let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 }
 
 fn problem(words: &Words) -> String {
@@ -156,7 +126,7 @@ mod tests {
     #[test]
     fn what_a_device_says_is_text_on_the_page() {
         let words = Fault::Garbage("<script>alert(1)</script>".into()).words();
-        let html = page(words.title, article(&words)).into_string();
+        let html = ui::page(words.title, article(&words)).into_string();
         assert!(html.contains("&lt;script&gt;alert(1)"), "{html}");
         assert!(!html.contains("<script"), "{html}");
     }

@@ -4,16 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use linkspan_protocol::id::{DeviceName, ServiceName};
 
-/// The names this server answers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// Host of the console and the API, lower case.
-    pub console: String,
-    /// The zone whose names are devices, lower case.
-    pub zone: String,
-    /// The https port that people use.
-    pub port: u16,
-}
+pub use crate::config::Site;
 
 /// Whom a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +25,6 @@ pub enum Target {
 }
 
 impl Site {
-    /// The origin of the console (RFC 6454).
-    pub fn console_origin(&self) -> String {
-        self.origin(&self.console)
-    }
-
     /// The origin of a device's first web service, or of the named one.
     pub fn device_origin(&self, device: &DeviceName, service: Option<&ServiceName>) -> String {
         self.origin(&self.device_host(device, service))
@@ -50,15 +36,6 @@ impl Site {
             Some(service) => format!("{device}--{service}.{}", self.zone),
             None => format!("{device}.{}", self.zone),
         }
-    }
-
-    /// A host with the port that people use, as a browser writes it in `Host`.
-    pub fn authority(&self, host: &str) -> String {
-        if self.port == 443 { host.to_owned() } else { format!("{host}:{}", self.port) }
-    }
-
-    fn origin(&self, host: &str) -> String {
-        format!("https://{}", self.authority(host))
     }
 
     /// Whom an authority names. Upper case, a port and one dot at the end do not matter.

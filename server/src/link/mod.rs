@@ -6,13 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Extension, Router};
+use http::{Request, Response};
 use jiff::Timestamp;
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::{CLOSE_DEADLINE, PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{
-    Close, CloseReason, GatewayToServer, Hello, Refused, RefusedReason, ServerToGateway, VERSION, Welcome,
+    Close, CloseReason, GatewayToServer, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, ServerToGateway,
+    VERSION, Welcome,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -22,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::registry::{Admission, Candidate, Registered, Registry};
+use crate::edge::connection::Peer;
+use crate::edge::listener::House;
+use crate::edge::upgrade::{self, Subprotocol};
 use crate::observe::Metrics;
 use crate::store::{GatewayId, Store};
 
@@ -37,6 +46,30 @@ const CHECKS_AT_ONCE: usize = 64;
 
 /// Seconds within which gateways are asked to come back after a restart of the server.
 const RETURN_WITHIN_S: (u32, u32) = (1, 10);
+
+/// The route that gateways ask for. Their links belong to the house.
+pub fn routes(gate: Gate, house: House) -> Router {
+    Router::new().route(LINK_PATH, get(arrive)).with_state((gate, house))
+}
+
+async fn arrive(
+    State((gate, house)): State<(Gate, House)>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    match upgrade::accept(&mut request, Subprotocol::Required(SUBPROTOCOL)) {
+        Ok((response, promised)) => {
+            house.spawn_task(async move {
+                match promised.socket(driver::websocket_config()).await {
+                    Ok(socket) => gate.serve(socket, peer.address).await,
+                    Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
+                }
+            });
+            response.map(Body::new)
+        }
+        Err(not_websocket) => not_websocket.answer().map(Body::new),
+    }
+}
 
 /// Takes gateways in.
 #[derive(Clone)]
@@ -120,7 +153,11 @@ impl Gate {
     {
         // The registry must not send streams into a link whose WELCOME is not out yet; so WELCOME goes first, and a
         // gateway that may not come in is told by a CLOSE instead.
-        if let Err(error) = handshake::welcome(&mut socket, &welcome()).await {
+        let Some(session) = session_name() else {
+            warn!("the system gives no random numbers");
+            return;
+        };
+        if let Err(error) = handshake::welcome(&mut socket, &welcome(session)).await {
             info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
             return;
         }
@@ -130,8 +167,7 @@ impl Gate {
             max_streams: hello.max_streams.clamp(1, STREAMS_MAX),
         };
         let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
-        let candidate =
-            Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer };
+        let candidate = Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer };
         let member = Member { gate: self, id, name: hello.name, link, registered: None };
         member.run(driver, candidate, &hello.agent).await;
     }
@@ -243,11 +279,11 @@ impl Member<'_> {
     }
 }
 
-fn welcome() -> Welcome {
+fn welcome(session: String) -> Welcome {
     Welcome {
         version: VERSION,
         agent: AGENT.into(),
-        session: session_name(),
+        session,
         received: None,
         window: SERVER_WINDOW,
         ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
@@ -257,11 +293,10 @@ fn welcome() -> Welcome {
 }
 
 /// 128 random bits: a session may be resumed only by whoever was told its name.
-fn session_name() -> String {
+fn session_name() -> Option<String> {
     let mut word = [0; 16];
-    // Without randomness TLS itself would not have come up.
-    let _ = getrandom::fill(&mut word);
-    data_encoding::HEXLOWER.encode(&word)
+    getrandom::fill(&mut word).ok()?;
+    Some(data_encoding::HEXLOWER.encode(&word))
 }
 
 fn refused(reason: RefusedReason, text: &str, retry_after_s: Option<u32>) -> Refused {

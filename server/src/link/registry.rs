@@ -132,9 +132,7 @@ impl Registry {
         let older = links.by_gateway.get(&gateway).filter(|entry| !entry.candidate.link.has_ended());
         let (admission, taken_over) = match older {
             None => (Admission::First, None),
-            Some(older) if older.candidate.instance == candidate.instance => {
-                (Admission::Reconnected, older.taken_over)
-            }
+            Some(older) if older.candidate.instance == candidate.instance => (Admission::Reconnected, older.taken_over),
             Some(_) if candidate.yielding => return Err(InUse),
             Some(older) if older.taken_over.is_some_and(|at| at.elapsed() < TAKEOVER_PAUSE) => return Err(InUse),
             Some(older) => (Admission::TookOver(older.candidate.peer), Some(Instant::now())),

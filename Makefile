@@ -1,0 +1,52 @@
+# The verbs of this project. CI runs `make check` and `make test`, nothing else.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# Namespaces and TUN devices need root: somebody else's tests run through sudo.
+ifneq ($(shell id -u),0)
+export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
+endif
+
+.PHONY: help demo test check e2e bench size deny
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## a server, a gateway and sample devices on this machine; Ctrl-C stops all of it
+	@tests/install.sh demo
+	$(CARGO) build --locked -p linkspan-server -p linkspan-gateway -p linkspan -p linkspan-tests --bins
+	@exec target/debug/linkspan-demo $(DEMO)
+
+check: ## formatting, lints with every warning an error, sizes of files
+	@tests/install.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p linkspan-protocol --no-default-features --locked -- -D warnings
+	$(CARGO) clippy -p linkspan-gateway --no-default-features --locked -- -D warnings
+	@tests/file-sizes.sh
+
+test: ## all tests, against real programs; installs those that are missing
+	@tests/install.sh test
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --workspace --locked
+
+e2e: ## only the journeys
+	@tests/install.sh test
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test -p linkspan-tests --locked
+
+bench: ## figures against direct access and rathole, in a table (BENCH=--write: into docs/performance.md too)
+	@tests/install.sh bench
+	$(CARGO) build --locked --release -p linkspan-server -p linkspan-gateway -p linkspan-tests --bins
+	$(CARGO) build --locked --profile gateway -p linkspan-gateway
+	target/release/bench $(BENCH)
+
+size: ## bytes of the gateway's program, built as it is shipped
+	@tests/install.sh build
+	$(CARGO) build --locked --profile gateway -p linkspan-gateway
+	@stat -c '%s bytes  %n' target/gateway/linkspan-gateway
+
+deny: ## licences, bans and advisories of what we depend on (needs cargo-deny)
+	cargo-deny --workspace check

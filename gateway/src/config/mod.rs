@@ -1,0 +1,287 @@
+//! gateway.toml: parsed once into types, with all its problems told at once.
+
+mod device;
+mod files;
+mod problem;
+mod reader;
+mod server;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use linkspan_protocol::id::{DeviceName, GatewayName, Secret, ServiceName};
+use linkspan_protocol::limits;
+use linkspan_protocol::message::{DeviceReport, GatewayToServer, ServiceKind, ServiceReport, Verify};
+use log::LevelFilter;
+use rustls_pki_types::CertificateDer;
+use toml::de::DeTable;
+
+pub use problem::{Problem, Problems, Severity};
+pub use value::{Fingerprint, HostPort, Proxy, TargetHost};
+
+use problem::Wrong;
+use reader::{Reader, Section};
+
+/// Where the configuration is, unless `--config` says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/linkspan/gateway.toml";
+
+/// Everything that gateway.toml says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// What should be looked at, although the configuration can be used.
+    pub warnings: Vec<Problem>,
+    /// Which server, and the way to it.
+    pub server: Server,
+    /// Who this gateway is.
+    pub identity: Identity,
+    /// The socket at which `linkspan-gateway status` asks.
+    pub status_socket: PathBuf,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+    /// Bounds.
+    pub limits: Limits,
+    /// What can be reached through this gateway, and nothing else can.
+    pub devices: Vec<Device>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Host and port of the url.
+    pub at: HostPort,
+    /// What its certificate is checked against.
+    pub trust: Trust,
+    /// The proxy on the way to it.
+    pub proxy: Option<Proxy>,
+}
+
+/// What the server's certificate is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The CA certificates that the system has.
+    System,
+    /// The CA certificates of `ca_file`, and no others.
+    Authorities(Vec<CertificateDer<'static>>),
+    /// It must be this very certificate.
+    Fingerprint(Fingerprint),
+}
+
+/// `[identity]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The gateway's name.
+    pub name: GatewayName,
+    /// The secret it shares with the server.
+    pub secret: Secret,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections to devices at once.
+    pub max_streams: u32,
+    /// Time to connect to a device.
+    pub connect_timeout: Duration,
+    /// Silence after which a connection is ended; never, if absent.
+    pub idle_timeout: Option<Duration>,
+    /// Time for open connections to end by themselves when the gateway stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (connect_timeout, drain) = (Duration::from_secs(10), Duration::from_secs(5));
+        Self { max_streams: 256, connect_timeout, idle_timeout: None, drain }
+    }
+}
+
+/// `[[device]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name, unique on the server.
+    pub name: DeviceName,
+    /// For people.
+    pub description: String,
+    /// Words to group devices by.
+    pub tags: Vec<String>,
+    /// Where it is.
+    pub host: TargetHost,
+    /// What can be reached on it.
+    pub services: Vec<Service>,
+}
+
+/// `[[device.service]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name, unique within the device.
+    pub name: ServiceName,
+    /// What is spoken there.
+    pub kind: ServiceKind,
+    /// The TCP port.
+    pub port: u16,
+    /// How the server checks the certificate of an `https` device.
+    pub verify: Verify,
+    /// The `Host` the device insists on.
+    pub host_header: Option<String>,
+}
+
+impl Config {
+    /// The service that the list has under these names, and the device's host.
+    pub fn find(&self, device: &DeviceName, service: &ServiceName) -> Option<(&TargetHost, &Service)> {
+        let device = self.devices.iter().find(|candidate| candidate.name == *device)?;
+        let service = device.services.iter().find(|candidate| candidate.name == *service)?;
+        Some((&device.host, service))
+    }
+
+    /// The list of devices as it is told to the server.
+    pub fn report(&self) -> GatewayToServer {
+        GatewayToServer::Devices { devices: self.devices.iter().map(Device::report).collect() }
+    }
+}
+
+impl Device {
+    fn report(&self) -> DeviceReport {
+        let service = |service: &Service| ServiceReport {
+            name: service.name.clone(),
+            kind: service.kind,
+            host: self.host.to_string(),
+            port: service.port,
+            verify: service.verify.clone(),
+            host_header: service.host_header.clone(),
+        };
+        DeviceReport {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            tags: self.tags.clone(),
+            services: self.services.iter().map(service).collect(),
+        }
+    }
+}
+
+/// Reads a configuration and the files it names. Warnings alone do not refuse it; they are kept in it.
+pub fn load(file: &Path) -> Result<Config, Problems> {
+    let whole = |wrong: Wrong| Problems(vec![Problem::with_file(file, wrong.what, wrong.instead)]);
+    let (content, metadata) = files::read(file, files::CONFIG_MAX).map_err(whole)?;
+    let text = match std::str::from_utf8(&content) {
+        Ok(text) => text,
+        Err(e) => return Err(Problems(vec![not_utf8(file, &content, e.valid_up_to())])),
+    };
+    let reader = Reader::new(file, text);
+    let config = parse(&reader, text);
+    if let Some(config) = &config {
+        let has_password = config.server.proxy.as_ref().is_some_and(|proxy| proxy.credentials.is_some());
+        if has_password && files::open_to_others(&metadata) {
+            let instead = format!("chmod 640 {}", file.display());
+            reader.warning(&(0..0), "other users can read this file, and it holds the proxy's password", instead);
+        }
+    }
+    let problems = reader.finish();
+    match config {
+        Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
+            Ok(Config { warnings: problems, ..config })
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// The status socket that a configuration names, even if the rest of it cannot be used.
+pub fn status_socket(file: &Path) -> PathBuf {
+    let content = files::read(file, files::CONFIG_MAX).map(|(content, _)| content).unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let reader = Reader::new(file, &text);
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
+    socket(root.section("status", "[status]")).unwrap_or_else(|| file.with_extension("sock"))
+}
+
+fn not_utf8(file: &Path, content: &[u8], valid: usize) -> Problem {
+    let before = String::from_utf8_lossy(content.get(..valid).unwrap_or_default());
+    let place = Some(reader::place(&before, before.len()));
+    Problem { place, ..Problem::with_file(file, "this is not UTF-8 text", "save the file in UTF-8") }
+}
+
+/// What the file says, or nothing once the reader has noted an error that leaves a hole.
+fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        reader.error(&span, format!("this is not TOML: {}", error.message()), "see https://toml.io for the form");
+    }
+    let mut root = Section::new(reader, "the file", table.get_ref(), 0..0);
+    let server = server::server(root.section("server", "[server]"));
+    let identity = server::identity(root.section("identity", "[identity]"));
+    let status_socket = socket(root.section("status", "[status]"));
+    let log_level = log_level(root.section("log", "[log]"));
+    let limits = limits(root.section("limits", "[limits]"));
+    let devices = device::devices(root.sections("device", "[[device]]"));
+    root.finish();
+    let config = Config {
+        file: reader.file.to_owned(),
+        warnings: Vec::new(),
+        server: server?,
+        identity: identity?,
+        status_socket: status_socket?,
+        log_level,
+        limits,
+        devices,
+    };
+    check_size(reader, &config);
+    Some(config)
+}
+
+/// The list of devices is one control message.
+fn check_size(reader: &Reader<'_>, config: &Config) {
+    let size = serde_json::to_vec(&config.report()).map_or(0, |message| message.len());
+    if size > limits::CONTROL_MAX {
+        let what = format!("the list of devices has {size} bytes, and at most {} can be sent", limits::CONTROL_MAX);
+        reader.error(&(0..0), what, "list fewer devices, or shorten descriptions and CA files");
+    }
+}
+
+fn socket(mut section: Section<'_>) -> Option<PathBuf> {
+    let reader = section.reader;
+    let text = section.text("socket");
+    let span = section.span_of("socket");
+    let path = match text {
+        Some(text) => reader.beside(text.get_ref()),
+        None if reader.file == Path::new(DEFAULT_FILE) => PathBuf::from("/run/linkspan/gateway.sock"),
+        None => reader.file.with_extension("sock"),
+    };
+    section.finish();
+    // sun_path of sockaddr_un(7), without its NUL and the ".new" it bears while it is made.
+    if path.as_os_str().len() > 103 {
+        let what = format!("the path of the status socket is longer than 103 bytes: {}", path.display());
+        reader.error(&span, what, "write [status] socket = \"/run/linkspan/gateway.sock\" or another short path");
+        return None;
+    }
+    Some(path)
+}
+
+fn log_level(mut section: Section<'_>) -> LevelFilter {
+    let level = section.parsed("level", |text| {
+        let instead = "write \"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\"";
+        text.parse().map_err(|_| Wrong::new("this is not a log level", instead))
+    });
+    section.finish();
+    level.unwrap_or(LevelFilter::Info)
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let (tenth, second, hour) = (Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3600));
+    let default = Limits::default();
+    let max_streams = section.integer("max_streams", 1..=i64::from(limits::STREAMS_MAX));
+    let limits = Limits {
+        max_streams: max_streams.and_then(|max| u32::try_from(max).ok()).unwrap_or(default.max_streams),
+        connect_timeout: section.duration("connect_timeout", tenth..=300 * second).unwrap_or(default.connect_timeout),
+        idle_timeout: section.duration("idle_timeout", second..=720 * hour),
+        drain: section.duration("drain", Duration::ZERO..=hour).unwrap_or(default.drain),
+    };
+    section.finish();
+    limits
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Reads the tables of a TOML file key by key, remembers which keys are known, and notes every problem with its place.
+
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, Severity, Wrong};
+use super::value;
+use crate::nearest::nearest;
+
+/// A place in the file.
+pub(super) type Span = Range<usize>;
+
+/// A text with its place.
+pub(super) type Text<'a> = Spanned<&'a str>;
+
+/// More problems than this are not told at once: whoever has a hundred will look again.
+const PROBLEMS_MAX: usize = 100;
+
+/// One file being read, with the problems found so far.
+pub(super) struct Reader<'a> {
+    pub(super) file: &'a Path,
+    text: &'a str,
+    problems: RefCell<Vec<(usize, Severity, Wrong)>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text, problems: RefCell::default() }
+    }
+
+    pub(super) fn error(&self, span: &Span, what: impl Into<String>, instead: impl Into<String>) {
+        self.note(Severity::Error, span, Wrong::new(what, instead));
+    }
+
+    pub(super) fn warning(&self, span: &Span, what: impl Into<String>, instead: impl Into<String>) {
+        self.note(Severity::Warning, span, Wrong::new(what, instead));
+    }
+
+    /// The value, or nothing and a note of what is wrong with it.
+    pub(super) fn check<T>(&self, span: &Span, result: Result<T, Wrong>) -> Option<T> {
+        result.map_err(|wrong| self.note(Severity::Error, span, wrong)).ok()
+    }
+
+    /// A path as written in the file: a relative one counts from the file's own directory.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// Line and column of a place.
+    pub(super) fn place(&self, span: &Span) -> (u32, u32) {
+        place(self.text, span.start)
+    }
+
+    /// The problems in the order of the file; at most [`PROBLEMS_MAX`] of them, errors first to stay.
+    pub(super) fn finish(self) -> Vec<Problem> {
+        let mut found = self.problems.into_inner();
+        found.sort_by_key(|(offset, severity, _)| (*severity == Severity::Warning, *offset));
+        found.truncate(PROBLEMS_MAX);
+        found.sort_by_key(|(offset, ..)| *offset);
+        let problem = |(offset, severity, Wrong { what, instead })| {
+            let place = Some(place(self.text, offset));
+            Problem { severity, file: self.file.to_owned(), place, what, instead }
+        };
+        found.into_iter().map(problem).collect()
+    }
+
+    fn note(&self, severity: Severity, span: &Span, wrong: Wrong) {
+        self.problems.borrow_mut().push((span.start, severity, wrong));
+    }
+}
+
+/// Line and column, from 1, of a byte offset; the column counts characters.
+pub(super) fn place(text: &str, offset: usize) -> (u32, u32) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+    let column = before[line_start..].chars().count() + 1;
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}
+
+/// One table. Each key that is asked for is known from then on; [`Section::finish`] notes the others.
+pub(super) struct Section<'a> {
+    pub(super) reader: &'a Reader<'a>,
+    pub(super) title: &'static str,
+    pub(super) span: Span,
+    table: Option<&'a DeTable<'a>>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(reader: &'a Reader<'a>, title: &'static str, table: &'a DeTable<'a>, span: Span) -> Self {
+        Self { reader, title, span, table: Some(table), known: Vec::new() }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    pub(super) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.push(key);
+        self.table?.get(key)
+    }
+
+    /// The place of a key's value, or of the table where it is absent.
+    pub(super) fn span_of(&self, key: &str) -> Span {
+        self.table.and_then(|table| table.get(key)).map_or(self.span.clone(), Spanned::span)
+    }
+
+    pub(super) fn text(&mut self, key: &'static str) -> Option<Text<'a>> {
+        let value = self.value(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(key, value, "a text in quotes");
+            return None;
+        };
+        Some(Spanned::new(value.span(), text))
+    }
+
+    /// A text that must be there; `example` is what to write.
+    pub(super) fn required(&mut self, key: &'static str, example: &str) -> Option<Text<'a>> {
+        if !self.has(key) {
+            let title = self.title;
+            self.reader.error(&self.span, format!("`{key}` is missing in {title}"), format!("write {key} = {example}"));
+        }
+        self.text(key)
+    }
+
+    /// A text and what it means.
+    pub(super) fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
+        let text = self.text(key)?;
+        self.reader.check(&text.span(), parse(text.get_ref()))
+    }
+
+    pub(super) fn integer(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.value(key)?;
+        let Some(integer) = value.get_ref().as_integer() else {
+            self.wrong_type(key, value, "a whole number without quotes");
+            return None;
+        };
+        let digits = integer.as_str().replace('_', "");
+        let number = i64::from_str_radix(&digits, integer.radix()).ok();
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return Some(number);
+        }
+        let instead = format!("write a number from {} to {}", range.start(), range.end());
+        self.reader.error(&value.span(), format!("`{key}` is out of range"), instead);
+        None
+    }
+
+    pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let text = self.text(key)?;
+        self.reader.check(&text.span(), value::duration(text.get_ref(), &range))
+    }
+
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Text<'a>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(key, value, "a list of texts, [\"one\", \"two\"]");
+            return Vec::new();
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push(Spanned::new(item.span(), text)),
+                None => self.wrong_type(key, item, "a text in quotes"),
+            }
+        }
+        texts
+    }
+
+    /// A table within this one; an empty one where it is absent.
+    pub(super) fn section(&mut self, key: &'static str, title: &'static str) -> Section<'a> {
+        let value = self.value(key);
+        let table = value.and_then(|value| match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            _ => {
+                self.wrong_type(key, value, title);
+                None
+            }
+        });
+        let span = value.map_or(self.span.clone(), Spanned::span);
+        Section { reader: self.reader, title, span, table, known: Vec::new() }
+    }
+
+    /// The tables of an array (`[[title]]`).
+    pub(super) fn sections(&mut self, key: &'static str, title: &'static str) -> Vec<Section<'a>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(key, value, title);
+            return Vec::new();
+        };
+        let mut sections = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => sections.push(Section::new(self.reader, title, table, item.span())),
+                _ => self.wrong_type(key, item, title),
+            }
+        }
+        sections
+    }
+
+    /// Notes each key that nobody asked for; the keys that are known here.
+    pub(super) fn finish(self) -> Vec<&'static str> {
+        for key in self.table.into_iter().flat_map(|table| table.keys()) {
+            let word = key.get_ref().as_ref();
+            if self.known.contains(&word) {
+                continue;
+            }
+            let instead = match nearest(word, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys of {} are {}", self.title, self.known.join(", ")),
+            };
+            self.reader.error(&key.span(), format!("unknown key `{word}` in {}", self.title), instead);
+        }
+        self.known
+    }
+
+    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.reader.error(&value.span(), format!("`{key}` is of the wrong type ({found})"), format!("write {wanted}"));
+    }
+}

@@ -1,0 +1,122 @@
+//! One stream from its first to its last byte: is it listed, is the device there, then the pipe, and a truthful end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use linkspan_protocol::driver::{ResetReason, Stream};
+use linkspan_protocol::frame::Target;
+use linkspan_protocol::pipe::{PipeReason, pipe};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::board::{Board, Counted};
+use super::target::{Names, Refusal, reach};
+use crate::config::{Config, TargetHost};
+
+/// Time for what a device sent before it cut the connection to go out: 64 KiB on a slow line. Devices that answer a
+/// request and then reset are common, and their answer must arrive.
+const CUT: Duration = Duration::from_secs(2);
+
+/// Carries one stream.
+pub(super) struct Carrier {
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) board: Arc<Board>,
+    pub(super) names: Arc<Names>,
+    pub(super) target: Target,
+}
+
+/// Where a service is, as the configuration had it when the stream was opened.
+#[derive(PartialEq)]
+struct Place {
+    host: TargetHost,
+    port: u16,
+}
+
+impl Carrier {
+    pub(super) async fn carry(mut self, mut stream: Stream) {
+        let name = format!("{}:{}", self.target.device, self.target.service);
+        let Some(place) = place(&self.config.borrow(), &self.target) else {
+            log::warn!("{name} was asked for, and is not in the configuration");
+            return stream.reset(ResetReason::NotListed, "the gateway's configuration does not list this service");
+        };
+        let _open = self.board.open(&self.target);
+        match self.reach(&place).await {
+            Ok(device) => {
+                self.board.outcome(&self.target, None);
+                stream.confirm();
+                let mut device = Counted::new(device, self.board.clone());
+                self.pipe(&name, &place, &mut stream, &mut device).await;
+            }
+            Err(Refusal { reason, text }) => {
+                log::info!("{name}: {text}");
+                stream.reset(reason, &text);
+                self.board.outcome(&self.target, Some(text));
+            }
+        }
+    }
+
+    async fn reach(&self, place: &Place) -> Result<TcpStream, Refusal> {
+        let own = self.config.borrow().limits.connect_timeout;
+        let time = if self.target.deadline.is_zero() { own } else { own.min(self.target.deadline) };
+        reach(&self.names, &place.host, place.port, Instant::now() + time).await
+    }
+
+    async fn pipe(&mut self, name: &str, place: &Place, stream: &mut Stream, device: &mut Counted) {
+        let idle = self.config.borrow().limits.idle_timeout;
+        let target = self.target.clone();
+        let unlisted = async {
+            let moved = |config: &Arc<Config>| self::place(config, &target).is_none_or(|now| now != *place);
+            if self.config.wait_for(moved).await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let end = tokio::select! {
+            end = pipe(&mut *stream, &mut *device, idle) => end,
+            () = unlisted => {
+                log::info!("{name}: a connection ended, since the configuration no longer lists it so");
+                stream.reset(ResetReason::NotListed, "the gateway's configuration no longer lists this service");
+                return abort(device);
+            }
+        };
+        log::debug!("{name}: {} bytes down, {} up, {:?}", end.a_to_b, end.b_to_a, end.reason);
+        match end.reason {
+            PipeReason::Done => {}
+            PipeReason::Idle => {
+                let text = format!("nothing moved for {:?}, the gateway's idle_timeout", idle.unwrap_or_default());
+                stream.reset(ResetReason::Idle, &text);
+                abort(device);
+            }
+            // The other end gave up or is lost: the device must not take what it has for the whole.
+            PipeReason::A(_) => abort(device),
+            // It takes no more, but what it had to say has gone to its end.
+            PipeReason::B(_) if device.saw_end => {}
+            PipeReason::B(error) => device_cut(stream, &error).await,
+        }
+    }
+}
+
+fn place(config: &Config, target: &Target) -> Option<Place> {
+    let (host, service) = config.find(&target.device, &target.service)?;
+    Some(Place { host: host.clone(), port: service.port })
+}
+
+/// Says that the device cut the connection. That overtakes what is not sent yet, so it waits, unless the other end has
+/// what it needs and ends the stream by itself.
+async fn device_cut(stream: &mut Stream, error: &io::Error) {
+    let other_end = async {
+        let mut unwanted = [0; 512];
+        while matches!(stream.read(&mut unwanted).await, Ok(1..)) {}
+    };
+    let _either = timeout(CUT, other_end).await;
+    stream.reset(ResetReason::DeviceReset, &format!("the device cut the connection: {error}"));
+}
+
+/// The device sees a reset instead of an orderly end.
+fn abort(device: &Counted) {
+    if let Err(e) = device.stream.set_zero_linger() {
+        log::debug!("linger: {e}");
+    }
+}

@@ -1,0 +1,95 @@
+//! Carries streams to devices on the LAN: only to what the configuration lists, whatever the server says.
+
+mod board;
+mod carry;
+#[cfg(feature = "mdns")]
+mod mdns;
+mod target;
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use linkspan_protocol::driver::{Incoming, ResetReason};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) use self::board::{ServiceState, Totals};
+
+use self::board::Board;
+use self::target::Names;
+use crate::Phase;
+use crate::config::Config;
+
+/// Owns the streams, one task each.
+pub(crate) struct Forwarder {
+    config: watch::Receiver<Arc<Config>>,
+    phase: watch::Receiver<Phase>,
+    streams: Mutex<JoinSet<()>>,
+    board: Arc<Board>,
+    names: Arc<Names>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, phase: watch::Receiver<Phase>) -> Self {
+        let (streams, board, names) = (Mutex::default(), Arc::default(), Arc::default());
+        Self { config, phase, streams, board, names }
+    }
+
+    /// Takes a stream that the server opened: it leads to its device, or ends with the reason why not.
+    pub(crate) fn take(&self, incoming: Incoming) {
+        let Incoming { target, mut stream } = incoming;
+        if *self.phase.borrow() != Phase::Running {
+            return stream.reset(ResetReason::Stopping, "the gateway is stopping");
+        }
+        let max = self.config.borrow().limits.max_streams;
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = streams.try_join_next() {
+            note(ended);
+        }
+        if streams.len() >= max as usize {
+            let text = format!("the gateway has {max} connections open, which is its limit");
+            return stream.reset(ResetReason::StreamLimit, &text);
+        }
+        let carrier = carry::Carrier {
+            config: self.config.clone(),
+            board: self.board.clone(),
+            names: self.names.clone(),
+            target,
+        };
+        streams.spawn(carrier.carry(stream));
+    }
+
+    /// Waits until no stream is open.
+    pub(crate) async fn drained(&self) {
+        poll_fn(|cx| {
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                match streams.poll_join_next(cx) {
+                    Poll::Ready(Some(ended)) => note(ended),
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// What was carried so far.
+    pub(crate) fn totals(&self) -> Totals {
+        self.board.totals()
+    }
+
+    /// How a service fared.
+    pub(crate) fn service(&self, device: &str, service: &str) -> ServiceState {
+        self.board.service(device, service)
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(e) = ended
+        && e.is_panic()
+    {
+        log::error!("a connection ended with a bug: {e}");
+    }
+}

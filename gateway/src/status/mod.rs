@@ -1,0 +1,12 @@
+//! How the gateway is, for its operator: a snapshot, the socket it is asked for at, and the words it is told in.
+
+mod snapshot;
+mod socket;
+mod text;
+
+pub use self::snapshot::{DeviceStatus, FailureStatus, LinkState, LinkStatus, ServiceStatus, Snapshot, StreamStatus};
+pub use self::socket::{AskError, ask};
+pub use self::text::text;
+
+pub(crate) use self::snapshot::Sources;
+pub(crate) use self::socket::{ClaimError, Socket};

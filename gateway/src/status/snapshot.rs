@@ -1,0 +1,217 @@
+//! The snapshot: everything that an operator may know, at one moment, without secrets. Scripts read it as JSON.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::{Config, Device, Service};
+use crate::forward::Forwarder;
+use crate::link::{Report, State, Step};
+use crate::supervisor::WorkerReport;
+
+/// Everything at one moment. Times are whole seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of the program.
+    pub version: String,
+    /// Name of the gateway.
+    pub name: String,
+    /// The configuration file.
+    pub config_file: String,
+    /// What is wrong with the configuration file; after a reload that failed, an older content is in use.
+    pub config_problems: Vec<String>,
+    /// Since the start.
+    pub uptime_s: u64,
+    /// The link to the server.
+    pub link: LinkStatus,
+    /// What is and was carried.
+    pub streams: StreamStatus,
+    /// The devices of the configuration.
+    pub devices: Vec<DeviceStatus>,
+    /// The workers of this process.
+    pub workers: Vec<WorkerReport>,
+}
+
+/// The link to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Host and port.
+    pub server: String,
+    /// Through a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// How it is.
+    pub state: LinkState,
+    /// For so long.
+    pub for_s: u64,
+    /// Which step of an attempt is going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Until the next attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_in_s: Option<u64>,
+    /// How often the link was up again after the first time.
+    pub reconnects: u32,
+    /// The last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<FailureStatus>,
+}
+
+/// How the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Until the next attempt.
+    Waiting,
+    /// An attempt is going on.
+    Dialing,
+    /// Up.
+    Connected,
+    /// Another gateway with the same identity took over.
+    Superseded,
+    /// The gateway stops.
+    Draining,
+}
+
+/// A failure of the link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// So long ago.
+    pub ago_s: u64,
+    /// The step that failed.
+    pub step: Step,
+    /// What happened.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// What is and was carried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Open now.
+    pub open: u32,
+    /// As many may be.
+    pub max: u32,
+    /// From devices to the server, since the start.
+    pub bytes_up: u64,
+    /// From the server to devices, since the start.
+    pub bytes_down: u64,
+}
+
+/// A device of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub host: String,
+    /// Why the server does not publish it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Its services.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// A service of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// What is spoken there.
+    pub kind: String,
+    /// The port.
+    pub port: u16,
+    /// Streams open now.
+    pub open: u32,
+    /// The last attempt to reach it was so long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ago_s: Option<u64>,
+    /// Why that attempt failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Where a snapshot comes from.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) started: Instant,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) problems: watch::Receiver<Vec<String>>,
+    pub(crate) link: watch::Receiver<Report>,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) workers: watch::Receiver<Vec<WorkerReport>>,
+}
+
+impl Sources {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let config = self.config.borrow().clone();
+        let report = self.link.borrow().clone();
+        let totals = self.forwarder.totals();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: config.identity.name.to_string(),
+            config_file: config.file.display().to_string(),
+            config_problems: self.problems.borrow().clone(),
+            uptime_s: self.started.elapsed().as_secs(),
+            link: link(&config, &report),
+            streams: StreamStatus {
+                open: totals.open,
+                max: config.limits.max_streams,
+                bytes_up: totals.up,
+                bytes_down: totals.down,
+            },
+            devices: config.devices.iter().map(|device| self.device(device, &report)).collect(),
+            workers: self.workers.borrow().clone(),
+        }
+    }
+
+    fn device(&self, device: &Device, report: &Report) -> DeviceStatus {
+        let refused = report.refused.iter().find(|refused| refused.name == device.name);
+        DeviceStatus {
+            name: device.name.to_string(),
+            host: device.host.to_string(),
+            refused: refused.map(|refused| refused.reason.clone()),
+            services: device.services.iter().map(|service| self.service(device, service)).collect(),
+        }
+    }
+
+    fn service(&self, device: &Device, service: &Service) -> ServiceStatus {
+        let state = self.forwarder.service(device.name.as_str(), service.name.as_str());
+        ServiceStatus {
+            name: service.name.to_string(),
+            kind: service.kind.as_str().to_owned(),
+            port: service.port,
+            open: state.open,
+            last_ago_s: state.last.as_ref().map(|last| last.at.elapsed().as_secs()),
+            last_error: state.last.and_then(|last| last.error),
+        }
+    }
+}
+
+fn link(config: &Config, report: &Report) -> LinkStatus {
+    let (state, step, until) = match &report.state {
+        State::Waiting { until } => (LinkState::Waiting, None, Some(until)),
+        State::Dialing(step) => (LinkState::Dialing, Some(*step), None),
+        State::Connected => (LinkState::Connected, None, None),
+        State::Superseded { until } => (LinkState::Superseded, None, Some(until)),
+        State::Draining => (LinkState::Draining, None, None),
+    };
+    LinkStatus {
+        server: config.server.at.to_string(),
+        proxy: config.server.proxy.as_ref().map(|proxy| proxy.at.to_string()),
+        state,
+        for_s: report.since.elapsed().as_secs(),
+        step,
+        next_attempt_in_s: until.map(|until| until.saturating_duration_since(Instant::now()).as_secs()),
+        reconnects: report.connects.saturating_sub(1),
+        last_error: report.last_failure.as_ref().map(|(failure, at)| FailureStatus {
+            ago_s: at.elapsed().as_secs(),
+            step: failure.step,
+            what: failure.what.clone(),
+            advice: failure.advice.clone(),
+        }),
+    }
+}

@@ -1,0 +1,178 @@
+//! The snapshot in words for a terminal.
+
+use std::fmt::{self, Write};
+
+use super::snapshot::{DeviceStatus, LinkState, LinkStatus, ServiceStatus, Snapshot};
+
+/// A page about the gateway, for people.
+pub fn text(snapshot: &Snapshot) -> String {
+    let mut page = String::new();
+    // Writing into a String does not fail.
+    let _: fmt::Result = write_all(&mut page, snapshot);
+    page
+}
+
+fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let Snapshot { name, version, config_file, .. } = snapshot;
+    writeln!(page, "{name}, linkspan-gateway {version}, up {}, {config_file}", span(snapshot.uptime_s))?;
+    write_link(page, &snapshot.link)?;
+    let streams = &snapshot.streams;
+    let (up, down) = (bytes(streams.bytes_up), bytes(streams.bytes_down));
+    writeln!(page, "Connections: {} of {} open; {up} up, {down} down since the start", streams.open, streams.max)?;
+    for problem in &snapshot.config_problems {
+        writeln!(page, "Configuration: {problem}")?;
+    }
+    for worker in snapshot.workers.iter().filter(|worker| worker.restarts > 0) {
+        let error = worker.last_error.as_deref().unwrap_or("unknown");
+        writeln!(page, "Worker {}: started again {} times, last because: {error}", worker.name, worker.restarts)?;
+    }
+    writeln!(page, "{}", if snapshot.devices.is_empty() { "No devices" } else { "Devices:" })?;
+    snapshot.devices.iter().try_for_each(|device| write_device(page, device))
+}
+
+fn write_link(page: &mut String, link: &LinkStatus) -> fmt::Result {
+    let server = &link.server;
+    match link.state {
+        LinkState::Waiting => write!(page, "Not connected to {server}")?,
+        LinkState::Dialing => write!(page, "Connecting to {server}")?,
+        LinkState::Connected => write!(page, "Connected to {server}")?,
+        LinkState::Superseded => write!(page, "Another gateway with this name and secret is connected to {server}")?,
+        LinkState::Draining => write!(page, "Stopping; disconnected from {server}")?,
+    }
+    if let Some(proxy) = &link.proxy {
+        write!(page, " through the proxy {proxy}")?;
+    }
+    write!(page, " for {}", span(link.for_s))?;
+    if let Some(step) = link.step {
+        write!(page, " (step: {step})")?;
+    }
+    if let Some(next) = link.next_attempt_in_s {
+        write!(page, ", next attempt in {}", span(next))?;
+    }
+    writeln!(page, "; {} reconnects", link.reconnects)?;
+    match &link.last_error {
+        Some(error) => {
+            let failure = format_args!("{}: {}\n    {}", error.step, error.what, error.advice);
+            writeln!(page, "Last error {} ago: {failure}", span(error.ago_s))
+        }
+        None => Ok(()),
+    }
+}
+
+fn write_device(page: &mut String, device: &DeviceStatus) -> fmt::Result {
+    write!(page, "  {} at {}", device.name, device.host)?;
+    match &device.refused {
+        Some(reason) => writeln!(page, " (not published by the server: {reason})")?,
+        None => writeln!(page)?,
+    }
+    device.services.iter().try_for_each(|service| write_service(page, service))
+}
+
+fn write_service(page: &mut String, service: &ServiceStatus) -> fmt::Result {
+    write!(page, "    {} ({}, port {}): {} open", service.name, service.kind, service.port, service.open)?;
+    match (service.last_ago_s, &service.last_error) {
+        (None, _) => writeln!(page, ", not used yet"),
+        (Some(ago), None) => writeln!(page, ", reached {} ago", span(ago)),
+        (Some(ago), Some(error)) => writeln!(page, ", failed {} ago: {error}", span(ago)),
+    }
+}
+
+/// The two largest units of a time span.
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => format!("{minutes} min {rest} s"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut tenths = count / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Step;
+    use crate::status::{FailureStatus, StreamStatus};
+    use crate::supervisor::WorkerReport;
+
+    #[test]
+    fn spans_and_bytes_read_well() {
+        let spans: Vec<_> = [0, 59, 61, 3600, 90_061].into_iter().map(span).collect();
+        assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]);
+        let counts: Vec<_> = [999, 1000, 1_234_567, 5_000_000_000, u64::MAX].into_iter().map(bytes).collect();
+        assert_eq!(counts, ["999 B", "1.0 kB", "1.2 MB", "5.0 GB", "18446744.0 TB"]);
+    }
+
+    #[test]
+    fn the_page_tells_what_is_wrong_and_what_to_do() {
+        let service = |last_ago_s, last_error: Option<&str>| ServiceStatus {
+            name: "web".into(),
+            kind: "http".into(),
+            port: 80,
+            open: 1,
+            last_ago_s,
+            last_error: last_error.map(Into::into),
+        };
+        let services = vec![service(None, None), service(Some(3), None), service(Some(3), Some("refused"))];
+        let what = FailureStatus { ago_s: 3, step: Step::Tls, what: "expired".into(), advice: "set the clock".into() };
+        let snapshot = Snapshot {
+            version: "1.2.3".into(),
+            name: "site12".into(),
+            config_file: "/etc/gw.toml".into(),
+            config_problems: vec!["gw.toml:1:1: bad".into()],
+            uptime_s: 61,
+            link: LinkStatus {
+                server: "remote.example.com:443".into(),
+                proxy: Some("proxy:3128".into()),
+                state: LinkState::Waiting,
+                for_s: 2,
+                step: None,
+                next_attempt_in_s: Some(5),
+                reconnects: 7,
+                last_error: Some(what),
+            },
+            streams: StreamStatus { open: 1, max: 256, bytes_up: 2000, bytes_down: 10 },
+            devices: vec![DeviceStatus {
+                name: "plc1".into(),
+                host: "10.0.0.1".into(),
+                refused: Some("taken".into()),
+                services,
+            }],
+            workers: vec![WorkerReport {
+                name: "link".into(),
+                done: false,
+                restarts: 1,
+                last_error: Some("bug".into()),
+            }],
+        };
+        let expected = "\
+site12, linkspan-gateway 1.2.3, up 1 min 1 s, /etc/gw.toml
+Not connected to remote.example.com:443 through the proxy proxy:3128 for 2 s, next attempt in 5 s; 7 reconnects
+Last error 3 s ago: TLS: expired
+    set the clock
+Connections: 1 of 256 open; 2.0 kB up, 10 B down since the start
+Configuration: gw.toml:1:1: bad
+Worker link: started again 1 times, last because: bug
+Devices:
+  plc1 at 10.0.0.1 (not published by the server: taken)
+    web (http, port 80): 1 open, not used yet
+    web (http, port 80): 1 open, reached 3 s ago
+    web (http, port 80): 1 open, failed 3 s ago: refused
+";
+        assert_eq!(text(&snapshot), expected);
+    }
+}

@@ -1,0 +1,374 @@
+//! Who somebody is, and what they may do.
+
+mod cookie;
+pub mod door;
+mod origin;
+mod password;
+mod place;
+mod throttle;
+mod token;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use linkspan_protocol::id::Secret;
+use moka::sync::Cache;
+
+pub use crate::store::{Role, SessionId, SessionKind};
+pub(crate) use cookie::CONSOLE as CONSOLE_COOKIE;
+pub(crate) use origin::is_own_page;
+pub use password::{PasswordError, Passwords};
+pub(crate) use place::{DevicePlace, device_place, relative_path};
+pub use token::{Token, first_password, gateway_secret};
+
+use crate::config;
+use crate::store::{Device, SessionFound, Store, StoreError, UserId, UserName};
+use throttle::Throttle;
+
+/// Carries a bearer token on device hosts, where `Authorization` belongs to the device.
+pub const DEVICE_AUTHORIZATION: HeaderName = HeaderName::from_static("linkspan-authorization");
+/// How long an answer from the database is believed: a page of a hundred pictures asks once, and what another process
+/// (a command line) revokes ends within this time.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Answers believed at once.
+const BELIEVED_MAX: u64 = 10_000;
+
+/// Somebody who has signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The person.
+    pub user: UserId,
+    /// The person's name.
+    pub name: String,
+    /// What the person is here for.
+    pub role: Role,
+    /// The session that all their requests belong to.
+    pub session: SessionId,
+    /// When the session ends at the latest.
+    pub expires: Timestamp,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// See in a list that a device is there.
+    SeeDevice,
+    /// Look at one of a device's pages.
+    OpenPage,
+    /// Use one of a device's services as a raw stream.
+    OpenStream,
+    /// See which gateways there are.
+    SeeGateways,
+}
+
+/// Where a request comes from: put into a request's extensions by whoever accepted its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// An attempt to sign in.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The name as typed.
+    pub name: &'a str,
+    /// The password as typed.
+    pub password: &'a Secret,
+    /// What is asked for.
+    pub kind: SessionKind,
+    /// Where it comes from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+/// What an attempt brought.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Opens the session; shown once.
+    pub token: Token,
+    /// When the session ends at the latest.
+    pub expires: Timestamp,
+}
+
+/// Why an attempt brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// Name or password; which of the two is not said.
+    #[error("name or password is wrong")]
+    Wrong,
+    /// Too many wrong ones came before it.
+    #[error("too many attempts; try again in {} s", .0.as_secs().max(1))]
+    Slow(Duration),
+    /// Too many are signing in at once.
+    #[error("too many are signing in at once; try again in a moment")]
+    Busy,
+    /// The password cannot be checked.
+    #[error(transparent)]
+    Password(PasswordError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Knows who is signed in. Clones share what they know.
+#[derive(Clone)]
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    times: config::Access,
+    passwords: Passwords,
+    throttle: Throttle,
+    believed: Cache<Shown, Principal>,
+}
+
+/// What was shown, as hash: two kinds of session, or a cookie on a device's host.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Shown {
+    Console(String),
+    Api(String),
+    Device(String, String),
+}
+
+impl Access {
+    /// Reads and writes sessions in this store.
+    pub fn new(store: Store, times: config::Access) -> Self {
+        let believed = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
+        let inner = Inner { store, times, passwords: Passwords::default(), throttle: Throttle::new(), believed };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Checks name and password, and begins a session.
+    pub async fn sign_in(&self, attempt: Attempt<'_>) -> Result<SignedIn, SignInError> {
+        let Inner { store, times, passwords, throttle, .. } = &*self.inner;
+        let name: Option<UserName> = attempt.name.trim().parse().ok();
+        let person = name.as_ref().map_or("", UserName::as_str);
+        throttle.admit(person, attempt.address, Instant::now()).map_err(SignInError::Slow)?;
+        let known = match &name {
+            Some(name) => store.user_for_login(name).await?,
+            None => None,
+        };
+        let (user, kept) = known.unzip();
+        let right = passwords.check(attempt.password, kept).await.map_err(|error| match error {
+            PasswordError::Busy => SignInError::Busy,
+            other => SignInError::Password(other),
+        })?;
+        let Some(user) = user.filter(|_| right) else { return Err(SignInError::Wrong) };
+        throttle.forgive(person, attempt.address);
+        let (token, expires) = (Token::random(), Timestamp::now() + times.session_lifetime);
+        store.add_session(user, attempt.kind, &token.hash(), expires).await?;
+        Ok(SignedIn { token, expires })
+    }
+
+    /// Ends a session, with the cookies that devices' hosts were given from it.
+    pub async fn sign_out(&self, who: &Principal) -> Result<(), StoreError> {
+        self.inner.store.end_session(who.session).await?;
+        self.inner.believed.invalidate_all();
+        Ok(())
+    }
+
+    /// Who shows this bearer token. What is not a token is nobody's.
+    pub async fn by_bearer(&self, token: &str) -> Result<Option<Principal>, StoreError> {
+        let Some(token) = Token::parse(token) else { return Ok(None) };
+        self.shown(Shown::Api(token.hash())).await
+    }
+
+    /// Who shows this console cookie.
+    pub async fn by_console_cookie(&self, headers: &HeaderMap) -> Result<Option<Principal>, StoreError> {
+        let Some(token) = cookie::read(headers, cookie::CONSOLE) else { return Ok(None) };
+        self.shown(Shown::Console(token.hash())).await
+    }
+
+    /// Who asks the console or the API: the bearer token if there is one, even if it is wrong, or else the cookie.
+    pub async fn on_console(&self, headers: &HeaderMap) -> Result<Option<Principal>, StoreError> {
+        if headers.contains_key(http::header::AUTHORIZATION) {
+            return self.by_authorization(headers, &http::header::AUTHORIZATION).await;
+        }
+        self.by_console_cookie(headers).await
+    }
+
+    /// Who asks on a device's host: `Linkspan-Authorization: Bearer` if it is there, even if it is wrong, or else the
+    /// cookie that was given for exactly this host.
+    pub async fn on_device_host(&self, host: &str, headers: &HeaderMap) -> Result<Option<Principal>, StoreError> {
+        if headers.contains_key(DEVICE_AUTHORIZATION) {
+            return self.by_authorization(headers, &DEVICE_AUTHORIZATION).await;
+        }
+        let Some(token) = cookie::read(headers, cookie::DEVICE) else { return Ok(None) };
+        self.shown(Shown::Device(token.hash(), host.to_owned())).await
+    }
+
+    /// May this person do that with this device? The one place where it is decided.
+    pub fn may(&self, who: &Principal, action: Action, _device: &Device) -> bool {
+        permits(who.role, action)
+    }
+
+    /// May this person do what concerns no single device?
+    pub fn may_in_general(&self, who: &Principal, action: Action) -> bool {
+        permits(who.role, action)
+    }
+
+    async fn by_authorization(&self, headers: &HeaderMap, name: &HeaderName) -> Result<Option<Principal>, StoreError> {
+        let mut lines = headers.get_all(name).iter();
+        let (Some(line), None) = (lines.next(), lines.next()) else { return Ok(None) };
+        let Some((scheme, token)) = line.to_str().ok().and_then(|line| line.split_once(' ')) else { return Ok(None) };
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Ok(None);
+        }
+        self.by_bearer(token.trim()).await
+    }
+
+    async fn shown(&self, shown: Shown) -> Result<Option<Principal>, StoreError> {
+        if let Some(known) = self.inner.believed.get(&shown).filter(|known| known.expires > Timestamp::now()) {
+            return Ok(Some(known));
+        }
+        let Inner { store, times, .. } = &*self.inner;
+        let found = match &shown {
+            Shown::Console(token) => store.session_by_token(SessionKind::Console, token, times.session_idle).await?,
+            Shown::Api(token) => store.session_by_token(SessionKind::Api, token, times.session_idle).await?,
+            Shown::Device(token, host) => store.session_by_device_cookie(token, host, times.session_idle).await?,
+        };
+        let Some(SessionFound { session, user, name, role, expires, .. }) = found else { return Ok(None) };
+        let who = Principal { user, name, role, session, expires };
+        self.inner.believed.insert(shown, who.clone());
+        Ok(Some(who))
+    }
+}
+
+/// The `Set-Cookie` of a person who has signed in at the console.
+pub(crate) fn console_cookie(signed_in: &SignedIn) -> HeaderValue {
+    let seconds = signed_in.expires.duration_since(Timestamp::now()).as_secs();
+    cookie::set(cookie::CONSOLE, &signed_in.token, seconds)
+}
+
+/// The `Set-Cookie` of a person who has signed out.
+pub(crate) fn no_console_cookie() -> HeaderValue {
+    cookie::clear(cookie::CONSOLE)
+}
+
+fn permits(role: Role, action: Action) -> bool {
+    match (role, action) {
+        (Role::Admin, _) | (Role::Operator, Action::SeeDevice | Action::OpenPage | Action::OpenStream) => true,
+        (Role::Operator, Action::SeeGateways) => false,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::store::tests::fresh;
+
+    pub(crate) const PASSWORD: &str = "correct horse";
+
+    /// A store with `anna`, who is an admin, and `otto`, an operator.
+    pub(crate) async fn with_people() -> (tempfile::TempDir, Store, Access) {
+        let (dir, store) = fresh().await;
+        let hash = Passwords::default().hash(&Secret::new(PASSWORD)).await.unwrap();
+        for (name, role) in [("anna", Role::Admin), ("otto", Role::Operator)] {
+            store.add_user(&name.parse().unwrap(), role, &hash).await.unwrap().unwrap();
+        }
+        let access = Access::new(store.clone(), config::Access::default());
+        (dir, store, access)
+    }
+
+    pub(crate) async fn sign_in(access: &Access, name: &str, kind: SessionKind) -> Token {
+        let password = Secret::new(PASSWORD);
+        access.sign_in(Attempt { name, password: &password, kind, address: None }).await.unwrap().token
+    }
+
+    pub(crate) fn cookies(name: &str, token: &Token) -> HeaderMap {
+        let line = format!("{name}={}", token.expose());
+        HeaderMap::from_iter([(http::header::COOKIE, line.parse().unwrap())])
+    }
+
+    #[tokio::test]
+    async fn name_and_password_belong_together() {
+        let (_dir, _store, access) = with_people().await;
+        for (name, password) in [("anna", "wrong horse"), ("nobody", PASSWORD), ("a b", PASSWORD), ("", "")] {
+            let password = Secret::new(password);
+            let attempt = Attempt { name, password: &password, kind: SessionKind::Api, address: None };
+            assert!(matches!(access.sign_in(attempt).await, Err(SignInError::Wrong)), "{name}");
+        }
+        let token = sign_in(&access, " Anna ", SessionKind::Api).await;
+        assert_eq!(access.by_bearer(token.expose()).await.unwrap().unwrap().name, "anna");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_good_for_its_own_place_only() {
+        let (_dir, _store, access) = with_people().await;
+        let api = sign_in(&access, "otto", SessionKind::Api).await;
+        let console = sign_in(&access, "otto", SessionKind::Console).await;
+        assert!(access.by_bearer(console.expose()).await.unwrap().is_none());
+        assert!(access.by_console_cookie(&cookies(cookie::CONSOLE, &api)).await.unwrap().is_none());
+        assert!(access.by_console_cookie(&cookies(cookie::CONSOLE, &console)).await.unwrap().is_some());
+        for name in [cookie::CONSOLE, cookie::DEVICE] {
+            for token in [&api, &console] {
+                let found = access.on_device_host("plc1.z.test", &cookies(name, token)).await.unwrap();
+                assert!(found.is_none(), "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bearer_token_works_on_both_hosts_under_its_own_header() {
+        let (_dir, _store, access) = with_people().await;
+        let token = sign_in(&access, "otto", SessionKind::Api).await;
+        let bearer: HeaderValue = format!("Bearer {}", token.expose()).parse().unwrap();
+        let mut headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, bearer.clone())]);
+        assert!(access.on_console(&headers).await.unwrap().is_some());
+        assert!(access.on_device_host("plc1.z.test", &headers).await.unwrap().is_none(), "that is the device's");
+        headers.insert(DEVICE_AUTHORIZATION, bearer.clone());
+        assert!(access.on_device_host("plc1.z.test", &headers).await.unwrap().is_some());
+        headers.append(DEVICE_AUTHORIZATION, bearer);
+        assert!(access.on_device_host("plc1.z.test", &headers).await.unwrap().is_none(), "said twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_malformed_is_nobody() {
+        let (_dir, _store, access) = with_people().await;
+        let console = sign_in(&access, "otto", SessionKind::Console).await;
+        for bad in ["", "Bearer", "Bearer ", "Basic b3R0bzp4", "Bearer x y", "bearer\tx"] {
+            let mut headers = cookies(cookie::CONSOLE, &console);
+            headers.insert(http::header::AUTHORIZATION, bad.parse().unwrap());
+            assert!(access.on_console(&headers).await.unwrap().is_none(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn signing_out_ends_it_at_once_and_a_removed_person_soon() {
+        let (_dir, store, access) = with_people().await;
+        let token = sign_in(&access, "otto", SessionKind::Api).await;
+        let who = access.by_bearer(token.expose()).await.unwrap().unwrap();
+        access.sign_out(&who).await.unwrap();
+        assert!(access.by_bearer(token.expose()).await.unwrap().is_none());
+
+        let token = sign_in(&access, "otto", SessionKind::Api).await;
+        assert!(access.by_bearer(token.expose()).await.unwrap().is_some());
+        store.remove_user(&"otto".parse().unwrap()).await.unwrap();
+        let deadline = Instant::now() + 2 * BELIEVED;
+        while access.by_bearer(token.expose()).await.unwrap().is_some() {
+            assert!(Instant::now() < deadline, "still believed");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn guessing_is_slowed_even_with_the_right_password() {
+        let (_dir, _store, access) = with_people().await;
+        let (wrong, right) = (Secret::new("wrong horse"), Secret::new(PASSWORD));
+        let attempt = |password| Attempt { name: "otto", password, kind: SessionKind::Api, address: None };
+        for _ in 0..5 {
+            assert!(matches!(access.sign_in(attempt(&wrong)).await, Err(SignInError::Wrong)));
+        }
+        assert!(matches!(access.sign_in(attempt(&right)).await, Err(SignInError::Slow(_))));
+    }
+
+    #[test]
+    fn what_each_role_may() {
+        use Action::{OpenPage, OpenStream, SeeDevice, SeeGateways};
+        let table = |role| [SeeDevice, OpenPage, OpenStream, SeeGateways].map(|action| permits(role, action));
+        assert_eq!(table(Role::Admin), [true; 4]);
+        assert_eq!(table(Role::Operator), [true, true, true, false]);
+    }
+}

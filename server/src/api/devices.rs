@@ -1,0 +1,160 @@
+//! `/api/v1/devices` and `/api/v1/gateways`: what there is, and whether it is here now.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::session::rfc3339;
+use super::signed::Signed;
+use super::{ConsoleState, Problem};
+use crate::access::{Action, Principal};
+use crate::store::{Device, StoreError};
+
+/// A device as it is shown.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DeviceView {
+    /// The name; its first web service is at `https://NAME.ZONE/`.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Free words to group devices by.
+    pub tags: Vec<String>,
+    /// The gateway it stands behind.
+    pub gateway: String,
+    /// Whether that gateway is connected.
+    pub online: bool,
+    /// Since when it is, or is not any more; null if it never was.
+    #[serde(serialize_with = "maybe_rfc3339")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// What can be reached on it.
+    pub services: Vec<ServiceView>,
+}
+
+/// A service as it is shown.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ServiceView {
+    /// The name.
+    pub name: String,
+    /// What is spoken there.
+    pub kind: String,
+    /// The page, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// A gateway as it is shown.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GatewayView {
+    /// The name.
+    pub name: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// Since when it is, or is not any more; null if it never was.
+    #[serde(serialize_with = "maybe_rfc3339")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Program and version, as it said itself.
+    pub agent: Option<String>,
+}
+
+/// All devices one may see.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Devices {
+    devices: Vec<DeviceView>,
+}
+
+/// All gateways.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Gateways {
+    gateways: Vec<GatewayView>,
+}
+
+/// All devices one may see, by name.
+#[utoipa::path(get, path = "/api/v1/devices", security(("bearer" = []), ("cookie" = [])), responses(
+    (status = 200, body = Devices),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<Json<Devices>, Problem> {
+    Ok(Json(Devices { devices: visible(&state, &who).await? }))
+}
+
+/// One device. One that may not be seen does not exist.
+#[utoipa::path(get, path = "/api/v1/devices/{device}", params(("device" = String, Path)),
+    security(("bearer" = []), ("cookie" = [])), responses(
+    (status = 200, body = DeviceView),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeviceView>, Problem> {
+    let Path(name) = name.map_err(|_| Problem::not_found())?;
+    let name = name.parse().map_err(|_| Problem::not_found())?;
+    let device = state.store.device(&name).await?;
+    let device = device.filter(|device| state.access.may(&who, Action::SeeDevice, device));
+    device.map(|device| Json(view(&state, &device))).ok_or_else(Problem::not_found)
+}
+
+/// All gateways, by name.
+#[utoipa::path(get, path = "/api/v1/gateways", security(("bearer" = []), ("cookie" = [])), responses(
+    (status = 200, body = Gateways),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn gateways(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+) -> Result<Json<Gateways>, Problem> {
+    if !state.access.may_in_general(&who, Action::SeeGateways) {
+        return Err(Problem::forbidden());
+    }
+    let gateways = state.store.gateways().await?.into_iter().map(|gateway| {
+        let here = (state.online)(gateway.id);
+        let since = here.or(gateway.last_seen);
+        GatewayView { name: gateway.name.to_string(), online: here.is_some(), since, agent: gateway.agent }
+    });
+    Ok(Json(Gateways { gateways: gateways.collect() }))
+}
+
+/// All devices that somebody may see.
+pub(super) async fn visible(state: &ConsoleState, who: &Principal) -> Result<Vec<DeviceView>, StoreError> {
+    let devices = state.store.devices().await?;
+    let seen = devices.iter().filter(|device| state.access.may(who, Action::SeeDevice, device));
+    Ok(seen.map(|device| view(state, device)).collect())
+}
+
+fn view(state: &ConsoleState, device: &Device) -> DeviceView {
+    let here = (state.online)(device.gateway);
+    let name = device.report.name.as_str();
+    let mut first_page = true;
+    let services = device.report.services.iter().map(|service| {
+        let url = service.kind.is_web().then(|| {
+            let first = std::mem::replace(&mut first_page, false);
+            let label = if first { name.to_owned() } else { format!("{name}--{}", service.name) };
+            format!("{}/", state.site.origin_of(&label))
+        });
+        ServiceView { name: service.name.to_string(), kind: service.kind.as_str().to_owned(), url }
+    });
+    DeviceView {
+        services: services.collect(),
+        name: name.to_owned(),
+        description: device.report.description.clone(),
+        tags: device.report.tags.clone(),
+        gateway: device.gateway_name.to_string(),
+        online: here.is_some(),
+        since: here.or(device.last_seen),
+    }
+}
+
+fn maybe_rfc3339<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The server's configuration: parsed once, all mistakes at once, into types that need no second look.
+
+mod parse;
+mod reader;
+mod site;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use reader::Problem;
+pub use site::Site;
+
+/// All that `linkspan-server` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where everything that must outlive the process is kept.
+    pub state_dir: PathBuf,
+    /// The addresses to listen at.
+    pub listen: Listen,
+    /// The names under which people reach the server.
+    pub site: Site,
+    /// Where the certificate comes from.
+    pub tls: Tls,
+    /// The database.
+    pub store: Store,
+    /// How long a person stays signed in.
+    pub access: Access,
+    /// Bounds that keep one party from using up what all need.
+    pub limits: Limits,
+}
+
+/// The addresses to listen at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Gateways, people and the API.
+    pub https: Vec<SocketAddr>,
+    /// Plain HTTP, answered with a redirect to https only. May be empty.
+    pub http: Vec<SocketAddr>,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// From PEM files that somebody else renews.
+    Files {
+        /// The certificate, followed by its intermediates.
+        certificate_file: PathBuf,
+        /// Its private key.
+        key_file: PathBuf,
+    },
+    /// From an authority of our own, kept in the state directory.
+    SelfSigned,
+}
+
+/// The database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// `sqlite:/path/linkspan.db`
+    pub url: String,
+}
+
+/// How long a person stays signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// From sign-in to the end, whatever happens between.
+    pub session_lifetime: Duration,
+    /// Without any request.
+    pub session_idle: Duration,
+}
+
+/// Bounds that keep one party from using up what all need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once, over all listeners.
+    pub max_connections: usize,
+    /// For what is running to end when the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { session_lifetime: Duration::from_hours(12), session_idle: Duration::from_hours(2) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 18_000, drain: Duration::from_secs(10) }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file says something that cannot be.
+    #[error("{}", listed(path, problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Every mistake, in the order of the file.
+        problems: Vec<Problem>,
+    },
+    /// The state directory cannot be made.
+    #[error("cannot create the state directory {path}: {source}")]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::parse(&source, base).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// Reads a text; relative paths in it count from `base`.
+    pub fn parse(source: &str, base: &Path) -> Result<Self, Vec<Problem>> {
+        parse::parse(source, base)
+    }
+
+    /// What `--dev DIR` stands for: everything in one directory, on the loopback addresses, self-signed.
+    pub fn dev(dir: &Path) -> Self {
+        let both =
+            |port| vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))];
+        Self {
+            state_dir: dir.to_owned(),
+            listen: Listen { https: both(8443), http: both(8080) },
+            site: Site { console: "linkspan.localhost".into(), zone: "devices.localhost".into(), port: 8443 },
+            tls: Tls::SelfSigned,
+            store: Store { url: sqlite_in(dir) },
+            access: Access::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// What works but is unwise, in sentences for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        self.site.shared_domain_warning().into_iter().collect()
+    }
+
+    /// Makes the state directory if it is not there, readable by its owner alone.
+    pub fn create_state_dir(&self) -> Result<(), ConfigError> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.state_dir)
+            .map_err(|source| ConfigError::StateDir { path: self.state_dir.clone(), source })
+    }
+}
+
+fn sqlite_in(dir: &Path) -> String {
+    format!("sqlite:{}", dir.join("linkspan.db").display())
+}
+
+fn listed(path: &Path, problems: &[Problem]) -> String {
+    let mut text = format!("{} cannot be used:", path.display());
+    for problem in problems {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {}:{}:{}: {}", path.display(), problem.line, problem.column, problem.text);
+    }
+    text
+}

@@ -1,0 +1,171 @@
+//! Devices, as their gateways report them.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use linkspan_protocol::id::{DeviceName, GatewayName};
+use linkspan_protocol::message::{DeviceRefused, DeviceReport};
+
+use super::gateways::gateway_name;
+use super::{GatewayId, Store, StoreError, damaged, time_from};
+
+/// Devices of one gateway; a LAN behind a 4G router is smaller.
+const DEVICES_MAX: usize = 1000;
+/// Services of one device.
+const SERVICES_MAX: usize = 64;
+/// Bytes of one device's report, pinned certificates included.
+const REPORT_MAX: usize = 64 * 1024;
+
+/// A device, and the gateway it stands behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The gateway's name.
+    pub gateway_name: GatewayName,
+    /// When the gateway's link last began or ended.
+    pub last_seen: Option<Timestamp>,
+    /// What the gateway's configuration says about the device.
+    pub report: DeviceReport,
+}
+
+/// Columns of a device and its gateway.
+type Row = (i64, String, Option<i64>, String);
+
+impl Store {
+    /// Replaces a gateway's devices. Those that cannot be taken are told with the reason, which does not say whose a
+    /// name is that is taken already.
+    pub async fn report_devices(
+        &self,
+        id: GatewayId,
+        devices: &[DeviceReport],
+    ) -> Result<Vec<DeviceRefused>, StoreError> {
+        let mut refused = Vec::new();
+        let mut named = HashSet::new();
+        let mut write = self.write().await?;
+        let sql = "SELECT name FROM devices WHERE gateway_id <> $1";
+        let taken: Vec<(String,)> = sqlx::query_as(sql).bind(id.0).fetch_all(&mut *write).await?;
+        let taken: HashSet<String> = taken.into_iter().map(|(name,)| name).collect();
+        sqlx::query("DELETE FROM devices WHERE gateway_id = $1").bind(id.0).execute(&mut *write).await?;
+        for (number, device) in devices.iter().enumerate() {
+            let mut refuse = |reason: &str| {
+                refused.push(DeviceRefused { name: device.name.clone(), reason: reason.to_owned() });
+            };
+            if number >= DEVICES_MAX {
+                refuse("the gateway lists too many devices");
+                continue;
+            }
+            if !named.insert(device.name.as_str()) {
+                refuse("the gateway lists this name twice");
+                continue;
+            }
+            if taken.contains(device.name.as_str()) {
+                refuse("this name is taken on the server; choose another one");
+                continue;
+            }
+            let report = match writable(device) {
+                Ok(report) => report,
+                Err(why) => {
+                    refuse(why);
+                    continue;
+                }
+            };
+            sqlx::query("INSERT INTO devices (name, gateway_id, report) VALUES ($1, $2, $3)")
+                .bind(device.name.as_str())
+                .bind(id.0)
+                .bind(report)
+                .execute(&mut *write)
+                .await?;
+        }
+        write.commit().await?;
+        Ok(refused)
+    }
+
+    /// The device of this name.
+    pub async fn device(&self, name: &DeviceName) -> Result<Option<Device>, StoreError> {
+        let sql = "SELECT g.id, g.name, g.last_seen, d.report FROM devices d \
+                   JOIN gateways g ON g.id = d.gateway_id WHERE d.name = $1";
+        let row: Option<Row> = sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
+        row.map(device).transpose()
+    }
+
+    /// All devices, by name.
+    pub async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        let sql = "SELECT g.id, g.name, g.last_seen, d.report FROM devices d \
+                   JOIN gateways g ON g.id = d.gateway_id ORDER BY d.name";
+        let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        rows.into_iter().map(device).collect()
+    }
+}
+
+fn device((gateway, name, last_seen, report): Row) -> Result<Device, StoreError> {
+    Ok(Device {
+        gateway: GatewayId(gateway),
+        gateway_name: gateway_name(&name)?,
+        last_seen: last_seen.map(time_from).transpose()?,
+        report: serde_json::from_str(&report).map_err(|error| damaged("device")(&error.to_string()))?,
+    })
+}
+
+/// The report as text, if a gateway may say that much.
+fn writable(device: &DeviceReport) -> Result<String, &'static str> {
+    if device.services.len() > SERVICES_MAX {
+        return Err("it has too many services");
+    }
+    let names: HashSet<&str> = device.services.iter().map(|service| service.name.as_str()).collect();
+    if names.len() != device.services.len() {
+        return Err("two of its services have the same name");
+    }
+    let text = serde_json::to_string(device).map_err(|_| "it cannot be written down")?;
+    if text.len() > REPORT_MAX { Err("its description is too long") } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkspan_protocol::id::Secret;
+
+    use super::*;
+    use crate::store::tests::fresh;
+
+    fn report(name: &str) -> DeviceReport {
+        let text = format!(
+            r#"{{"name":"{name}","description":"Press 7","services":[{{"name":"web","kind":"http","host":"10.0.0.1","port":80}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_report_replaces_the_gateways_list_and_takes_no_foreign_name() {
+        let (_dir, store) = fresh().await;
+        let one = store.add_gateway(&"one".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        let two = store.add_gateway(&"two".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        assert_eq!(store.report_devices(one, &[report("plc1"), report("plc2")]).await.unwrap(), []);
+        let refused = store.report_devices(two, &[report("plc1"), report("cam1"), report("cam1")]).await.unwrap();
+        let refused: Vec<_> = refused.iter().map(|r| format!("{}: {}", r.name, r.reason)).collect();
+        assert_eq!(
+            refused,
+            ["plc1: this name is taken on the server; choose another one", "cam1: the gateway lists this name twice"]
+        );
+        store.report_devices(one, &[report("plc2")]).await.unwrap();
+        let all: Vec<_> =
+            store.devices().await.unwrap().iter().map(|d| format!("{}@{}", d.report.name, d.gateway_name)).collect();
+        assert_eq!(all, ["cam1@two", "plc2@one"]);
+        assert_eq!(store.device(&"plc1".parse().unwrap()).await.unwrap(), None);
+        store.remove_gateway(&"two".parse().unwrap()).await.unwrap();
+        assert_eq!(store.devices().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_gateway_may_not_say_too_much() {
+        let (_dir, store) = fresh().await;
+        let id = store.add_gateway(&"one".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        let long = DeviceReport { description: "x".repeat(REPORT_MAX), ..report("long") };
+        let mut twin = report("twin");
+        twin.services.push(twin.services[0].clone());
+        let refused = store.report_devices(id, &[long, twin, report("plc1")]).await.unwrap();
+        assert_eq!(refused.len(), 2);
+        assert_eq!(store.devices().await.unwrap().len(), 1);
+        let many: Vec<_> = (0..DEVICES_MAX + 3).map(|n| report(&format!("d{n}"))).collect();
+        assert_eq!(store.report_devices(id, &many).await.unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,144 @@
+//! Gateways: name, credential, and when each was last here.
+
+use jiff::Timestamp;
+use linkspan_protocol::id::{GatewayName, SECRET_MAX, Secret};
+use ring::digest::{SHA256, digest};
+use subtle::ConstantTimeEq as _;
+
+use super::{Store, StoreError, damaged, fresh_id, time_from};
+
+/// Longest text that is kept of what a gateway says it runs.
+const AGENT_MAX: usize = 100;
+
+/// Names a gateway in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatewayId(pub(crate) i64);
+
+/// A gateway as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// In the database.
+    pub id: GatewayId,
+    /// Its name.
+    pub name: GatewayName,
+    /// Program and version, as it said itself.
+    pub agent: Option<String>,
+    /// When its link last began or ended.
+    pub last_seen: Option<Timestamp>,
+    /// Since when it is known.
+    pub created: Timestamp,
+}
+
+impl Store {
+    /// Adds a gateway that proves itself with a shared secret; none if the name is taken.
+    pub async fn add_gateway(&self, name: &GatewayName, secret: &Secret) -> Result<Option<GatewayId>, StoreError> {
+        let id = fresh_id()?;
+        let sql = "INSERT INTO gateways (id, name, secret, created) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (name) DO NOTHING";
+        let done = sqlx::query(sql)
+            .bind(id)
+            .bind(name.as_str())
+            .bind(hash_of(secret))
+            .bind(Timestamp::now().as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        Ok((done.rows_affected() == 1).then_some(GatewayId(id)))
+    }
+
+    /// Removes a gateway with its devices; false if there was none of that name.
+    pub async fn remove_gateway(&self, name: &GatewayName) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM gateways WHERE name = $1").bind(name.as_str()).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// All gateways, by name.
+    pub async fn gateways(&self) -> Result<Vec<Gateway>, StoreError> {
+        type Row = (i64, String, Option<String>, Option<i64>, i64);
+        let sql = "SELECT id, name, agent, last_seen, created FROM gateways ORDER BY name";
+        let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        let gateway = |(id, name, agent, last_seen, created): Row| {
+            Ok(Gateway {
+                id: GatewayId(id),
+                name: gateway_name(&name)?,
+                agent,
+                last_seen: last_seen.map(time_from).transpose()?,
+                created: time_from(created)?,
+            })
+        };
+        rows.into_iter().map(gateway).collect()
+    }
+
+    /// Who a gateway is, if name and secret belong together. An unknown name costs what a wrong secret costs.
+    pub async fn check_gateway(&self, name: &GatewayName, secret: &Secret) -> Result<Option<GatewayId>, StoreError> {
+        let sql = "SELECT id, secret FROM gateways WHERE name = $1";
+        let row: Option<(i64, String)> = sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
+        let shown = hash_of(secret);
+        let (id, kept) = row.unwrap_or_else(|| (-1, "0".repeat(shown.len())));
+        let same: bool = kept.as_bytes().ct_eq(shown.as_bytes()).into();
+        Ok((same && id >= 0 && secret.expose().len() <= SECRET_MAX).then_some(GatewayId(id)))
+    }
+
+    /// Notes that a gateway's link began.
+    pub async fn gateway_connected(&self, id: GatewayId, at: Timestamp, agent: &str) -> Result<(), StoreError> {
+        let agent: String = agent.chars().filter(|c| !c.is_control()).take(AGENT_MAX).collect();
+        sqlx::query("UPDATE gateways SET last_seen = $1, agent = $2 WHERE id = $3")
+            .bind(at.as_millisecond())
+            .bind(agent)
+            .bind(id.0)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that a gateway's link ended.
+    pub async fn gateway_gone(&self, id: GatewayId, at: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE gateways SET last_seen = $1 WHERE id = $2";
+        sqlx::query(sql).bind(at.as_millisecond()).bind(id.0).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+pub(super) fn gateway_name(text: &str) -> Result<GatewayName, StoreError> {
+    text.parse().map_err(|_| damaged("gateway name")(text))
+}
+
+/// A secret of 256 random bits needs no slow hash: nobody guesses it.
+fn hash_of(secret: &Secret) -> String {
+    data_encoding::HEXLOWER.encode(digest(&SHA256, secret.expose().as_bytes()).as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::fresh;
+
+    #[tokio::test]
+    async fn name_and_secret_belong_together() {
+        let (_dir, store) = fresh().await;
+        let name: GatewayName = "site12".parse().unwrap();
+        let secret = Secret::new("s3cret");
+        let id = store.add_gateway(&name, &secret).await.unwrap().unwrap();
+        assert_eq!(store.add_gateway(&name, &Secret::new("other")).await.unwrap(), None, "taken");
+        assert_eq!(store.check_gateway(&name, &secret).await.unwrap(), Some(id));
+        assert_eq!(store.check_gateway(&name, &Secret::new("S3cret")).await.unwrap(), None);
+        assert_eq!(store.check_gateway(&name, &Secret::new("")).await.unwrap(), None);
+        assert_eq!(store.check_gateway(&"site13".parse().unwrap(), &secret).await.unwrap(), None);
+        let zeros = Secret::new("0".repeat(64));
+        assert_eq!(store.check_gateway(&"site13".parse().unwrap(), &zeros).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn coming_and_going_is_noted() {
+        let (_dir, store) = fresh().await;
+        let id = store.add_gateway(&"site12".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        assert_eq!(store.gateways().await.unwrap()[0].last_seen, None);
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        store.gateway_connected(id, at, &format!("linkspan\u{1b}[31m/{}", "x".repeat(500))).await.unwrap();
+        let gateway = store.gateways().await.unwrap().remove(0);
+        assert_eq!(gateway.last_seen, Some(at));
+        assert_eq!(gateway.agent.unwrap().len(), AGENT_MAX);
+        let later = Timestamp::from_second(1_700_000_100).unwrap();
+        store.gateway_gone(id, later).await.unwrap();
+        assert_eq!(store.gateways().await.unwrap()[0].last_seen, Some(later));
+    }
+}

@@ -1,0 +1,197 @@
+//! The list of a person's devices.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::console_page;
+use crate::access::Principal;
+use crate::api::{DeviceView, ServiceView};
+
+/// The devices that match what was searched for; `all` is how many there are without a search.
+pub(crate) fn devices(who: &Principal, shown: &[DeviceView], all: usize, search: &str, now: Timestamp) -> Markup {
+    let online = shown.iter().filter(|device| device.online).count();
+    console_page(
+        "Devices",
+        who,
+        html! {
+            div.head {
+                div {
+                    h1 { "Devices" }
+                    p.soft.small { (shown.len()) " shown, " (online) " online" }
+                }
+                @if all > 0 {
+                    form.find role="search" action="/" {
+                        input type="search" name="q" value=(search) placeholder="Name, place or tag"
+                            aria-label="Search devices" maxlength="100";
+                        button.quiet type="submit" { "Search" }
+                    }
+                }
+            }
+            @if shown.is_empty() {
+                div.card.empty { (nothing(all, search)) }
+            }
+            ul.devices {
+                @for device in shown { (card(device, now)) }
+            }
+        },
+    )
+}
+
+fn nothing(all: usize, search: &str) -> Markup {
+    html! {
+        @if all == 0 {
+            h2 { "No devices yet" }
+            p.soft { "They appear here as soon as a gateway connects and reports what is on its network." }
+        } @else {
+            h2 { "Nothing matches “" (search) "”" }
+            p { a href="/" { "Show all devices" } }
+        }
+    }
+}
+
+fn card(device: &DeviceView, now: Timestamp) -> Markup {
+    html! {
+        li.card.device.off[!device.online] {
+            div.row.apart {
+                h2 { (device.name) }
+                (state(device, now))
+            }
+            @if !device.description.is_empty() {
+                p { (device.description) }
+            }
+            p.soft.small { "Gateway " (device.gateway) }
+            @if !device.tags.is_empty() {
+                div.row {
+                    @for tag in &device.tags { span.tag { (tag) } }
+                }
+            }
+            (services(device))
+        }
+    }
+}
+
+fn state(device: &DeviceView, now: Timestamp) -> Markup {
+    let word = if device.online { "Online" } else { "Offline" };
+    html! {
+        @if let Some(since) = device.since {
+            span.state.on[device.online] title=(format!("{word} since {}", seconds(since))) {
+                (word) " " time datetime=(seconds(since)) { (ago(since, now)) }
+            }
+        } @else {
+            span.state title="The gateway has never been connected" { "Never seen" }
+        }
+    }
+}
+
+fn services(device: &DeviceView) -> Markup {
+    let (web, other): (Vec<_>, Vec<_>) = device.services.iter().partition(|service| service.url.is_some());
+    html! {
+        @if !other.is_empty() {
+            details {
+                summary { "Connect by " (other.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ")) }
+                @for service in &other { code { (command(&device.name, service)) } }
+            }
+        }
+        @if !web.is_empty() {
+            div.row.open {
+                @for (number, service) in web.iter().enumerate() {
+                    a.button href=[service.url.as_deref()] {
+                        @if number == 0 { "Open" } @else { (service.name) }
+                        span aria-hidden="true" { "↗" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What to type for a service that is not a page.
+fn command(device: &str, service: &ServiceView) -> String {
+    let name = &service.name;
+    match service.kind.as_str() {
+        "ssh" => format!("ssh -o ProxyCommand='linkspan connect %h:{name}' {device}"),
+        _ => format!("linkspan connect {device}:{name}"),
+    }
+}
+
+/// To the second: nobody reads more on a page.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// How long ago, in the one unit that matters.
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    match seconds {
+        ..60 => "just now".to_owned(),
+        60..3_600 => format!("for {} min", seconds / 60),
+        3_600..172_800 => format!("for {} h", seconds / 3_600),
+        _ => format!("for {} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+    use crate::store::{SessionId, UserId};
+
+    fn view(name: &str) -> DeviceView {
+        let service = |name: &str, kind: &str, url: Option<&str>| ServiceView {
+            name: name.into(),
+            kind: kind.into(),
+            url: url.map(str::to_owned),
+        };
+        DeviceView {
+            name: name.into(),
+            description: "Press".into(),
+            tags: vec!["hall-2".into()],
+            gateway: "site12".into(),
+            online: true,
+            since: Some(Timestamp::UNIX_EPOCH),
+            services: vec![service("web", "http", Some("https://plc1.z.test/")), service("ssh", "ssh", None)],
+        }
+    }
+
+    fn who() -> Principal {
+        let expires = Timestamp::MAX;
+        Principal { user: UserId(1), name: "otto".into(), role: Role::Operator, session: SessionId(1), expires }
+    }
+
+    #[test]
+    fn a_card_says_what_one_needs() {
+        let now = Timestamp::from_second(7_200).unwrap();
+        let html = devices(&who(), &[view("plc1")], 1, "", now).into_string();
+        for part in [
+            "plc1",
+            "Press",
+            "site12",
+            "hall-2",
+            "Online <time datetime=\"1970-01-01T00:00:00Z\">for 2 h</time>",
+            "href=\"https://plc1.z.test/\"",
+            "ssh -o ProxyCommand='linkspan connect %h:ssh' plc1",
+        ] {
+            assert!(html.contains(part), "{part} is not in {html}");
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_says_is_text() {
+        let evil = "<script>alert(1)</script>\" onload=\"x";
+        let mut device = view("plc1");
+        device.description = evil.into();
+        device.tags = vec![evil.into()];
+        device.services[1].name = evil.into();
+        let html = devices(&who(), &[device], 1, evil, Timestamp::UNIX_EPOCH).into_string();
+        assert!(!html.contains("<script") && !html.contains("\" onload"), "{html}");
+    }
+
+    #[test]
+    fn time_is_told_in_one_unit() {
+        let at = |seconds| ago(Timestamp::UNIX_EPOCH, Timestamp::from_second(seconds).unwrap());
+        assert_eq!(at(-5), "just now");
+        assert_eq!(at(119), "for 1 min");
+        assert_eq!(at(7_300), "for 2 h");
+        assert_eq!(at(200_000), "for 2 days");
+    }
+}

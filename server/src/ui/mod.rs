@@ -1,0 +1,134 @@
+//! Pages for people: rendered here, readable on a phone, without a script and without anything loaded from elsewhere.
+
+mod devices;
+mod login;
+
+use data_encoding::BASE64;
+use http::HeaderValue;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use ring::digest::{SHA256, digest};
+
+pub(crate) use devices::devices;
+pub(crate) use login::{Login, login};
+
+use crate::access::Principal;
+use crate::config::Site;
+
+const STYLE: &str = include_str!("style.css");
+/// A span from the quay to a ship, whatever the tide.
+const LOGO: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8" fill="#0b5f8f"/><path d="M5 20h7M20 14.500h7" stroke="#fff" stroke-width="3" stroke-linecap="round"/><path d="M12 20 20 14.500" stroke="#7fd0ff" stroke-width="3" stroke-linecap="round"/><path d="M4 26c2 0 2-1.500 4-1.500s2 1.500 4 1.500 2-1.500 4-1.500 2 1.500 4 1.500 2-1.500 4-1.500 2 1.500 4 1.500" fill="none" stroke="#7fd0ff" stroke-width="2" stroke-linecap="round"/><path d="M8.500 20V9M8.500 9 19 13" stroke="#fff" stroke-width="1.500" stroke-linecap="round"/></svg>"##;
+
+/// A whole page with one card in the middle: for signing in and for everything that went wrong. It loads nothing, so
+/// it works on any host; send [`content_security_policy`] with it.
+pub fn page(title: &str, body: Markup) -> Markup {
+    document(
+        title,
+        html! {
+            main.alone {
+                div.card {
+                    // No link: on a device's host it would lead to the device.
+                    span.brand { (PreEscaped(LOGO)) "Linkspan" }
+                    (body)
+                }
+            }
+        },
+    )
+}
+
+/// A page of the console for somebody who has signed in.
+pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup {
+    document(
+        title,
+        html! {
+            header.top {
+                div {
+                    a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
+                    form method="post" action="/logout" {
+                        span.who.soft.small title=(format!("{} ({})", who.name, who.role)) { (who.name) }
+                        button.quiet.small type="submit" { "Sign out" }
+                    }
+                }
+            }
+            main { (body) }
+        },
+    )
+}
+
+/// For a page that is not there, or that this person may not see: one looks like the other.
+pub fn not_found() -> Markup {
+    page(
+        "Not found",
+        html! {
+            h1 { "Not found" }
+            p { "There is no such page or device here, or it is not yours to see." }
+            p { a.button href="/" { "To the start" } }
+        },
+    )
+}
+
+/// A page that says in two sentences what went wrong.
+pub(crate) fn trouble(title: &str, text: &str) -> Markup {
+    page(title, html! { h1 { (title) } p { (text) } p { a.button href="/" { "To my devices" } } })
+}
+
+/// The `Content-Security-Policy` of every page made here: its own style and nothing else.
+pub fn content_security_policy() -> HeaderValue {
+    policy("'self'")
+}
+
+/// The same for pages with the sign-in form: browsers hold the redirects that follow a form against `form-action`, and
+/// those lead to a device's host.
+pub(crate) fn sign_in_policy(site: &Site) -> HeaderValue {
+    policy(&format!("'self' {}", site.origin_of("*")))
+}
+
+fn policy(form_action: &str) -> HeaderValue {
+    let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
+    let text = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action {form_action}; base-uri 'none'; \
+         frame-ancestors 'none'"
+    );
+    // A host name of the configuration is ASCII, so this holds; without a form nothing is lost if it did not.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+}
+
+fn document(title: &str, body: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                meta name="robots" content="noindex";
+                title { (title) " · Linkspan" }
+                link rel="icon" href=(format!("data:image/svg+xml;base64,{}", BASE64.encode(LOGO.as_bytes())));
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_stands_alone_and_its_style_is_the_one_allowed() {
+        let html = page("A <title>", html! { p { "x" } }).into_string();
+        assert!(html.contains("A &lt;title&gt;"));
+        let style = html.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+        let hash = BASE64.encode(digest(&SHA256, style.as_bytes()).as_ref());
+        assert!(content_security_policy().to_str().unwrap().contains(&format!("style-src 'sha256-{hash}'")));
+        for foreign in ["<script", "src=\"http", "href=\"http", "url(", "@import", " style=", " onclick"] {
+            assert!(!html.contains(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_form_may_lead_into_the_zone() {
+        let site = Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 };
+        let policy = sign_in_policy(&site);
+        assert!(policy.to_str().unwrap().contains("form-action 'self' https://*.z.test:8443;"));
+    }
+}

@@ -1,0 +1,435 @@
+//! Every route of the console's host, asked by nobody, an operator and an admin.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE,
+    WWW_AUTHENTICATE,
+};
+use http::{Method, Request, StatusCode};
+use jiff::Timestamp;
+use linkspan_protocol::id::Secret;
+use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
+use linkspan_server::api::{ConsoleState, console_router};
+use linkspan_server::config::{self, Site};
+use linkspan_server::store::Store;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+const PASSWORD: &str = "correct horse";
+const ORIGIN_HERE: &str = "https://c.test:8443";
+const NONCE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+struct Server {
+    router: Router,
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: http::HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: http::HeaderName) -> &str {
+        self.headers.get(&name).unwrap_or_else(|| panic!("{name} is missing in {:?}", self.headers)).to_str().unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// A server with an admin, an operator, a gateway that is here and one that is not.
+async fn server() -> Server {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("sqlite:{}", dir.path().join("test.db").display())).await.unwrap();
+    let hash = Passwords::default().hash(&Secret::new(PASSWORD)).await.unwrap();
+    for (name, role) in [("anna", Role::Admin), ("otto", Role::Operator)] {
+        store.add_user(&name.parse().unwrap(), role, &hash).await.unwrap().unwrap();
+    }
+    let here = store.add_gateway(&"here".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+    let gone = store.add_gateway(&"gone".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+    store.gateway_connected(here, at(1_700_000_000), "linkspan-gateway/0.1.0").await.unwrap();
+    store.gateway_gone(gone, at(1_700_000_000)).await.unwrap();
+    let plc = json!({"name": "plc1", "description": "Press 7", "tags": ["hall-2"], "services": [
+        {"name": "ssh", "kind": "ssh", "host": "10.0.0.1", "port": 22},
+        {"name": "web", "kind": "http", "host": "10.0.0.1", "port": 80},
+        {"name": "cam", "kind": "https", "host": "10.0.0.2", "port": 443},
+    ]});
+    let hmi = json!({"name": "hmi", "services": []});
+    store.report_devices(here, &[serde_json::from_value(plc).unwrap()]).await.unwrap();
+    store.report_devices(gone, &[serde_json::from_value(hmi).unwrap()]).await.unwrap();
+    let state = ConsoleState {
+        access: Access::new(store.clone(), config::Access::default()),
+        store: store.clone(),
+        online: Arc::new(move |id| (id == here).then(|| at(1_700_000_100))),
+        site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
+    };
+    Server { router: console_router(state), store, _dir: dir }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+impl Server {
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str, headers: &[(http::HeaderName, &str)]) -> Answer {
+        self.ask(Method::GET, path, headers, "").await
+    }
+
+    async fn ask(&self, method: Method, path: &str, headers: &[(http::HeaderName, &str)], body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    async fn token(&self, name: &str) -> String {
+        let body = json!({"name": name, "password": PASSWORD}).to_string();
+        let json = [(CONTENT_TYPE, "application/json")];
+        let answer = self.ask(Method::POST, "/api/v1/session", &json, &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        answer.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Signs in at the console; the cookie as the browser sends it back.
+    async fn cookie(&self, name: &str) -> String {
+        let answer = self.post_login(&format!("name={name}&password=correct+horse"), ORIGIN_HERE).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        let cookie = answer.header(SET_COOKIE);
+        assert!(cookie.starts_with("__Host-linkspan-console="), "{cookie}");
+        assert!(cookie.contains("; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=43"), "{cookie}");
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    async fn post_login(&self, form: &str, origin: &str) -> Answer {
+        let headers = [(CONTENT_TYPE, "application/x-www-form-urlencoded"), (ORIGIN, origin)];
+        self.ask(Method::POST, "/login", &headers, form).await
+    }
+
+    async fn get_as(&self, path: &str, token: &str) -> Answer {
+        self.get(path, &[(AUTHORIZATION, &format!("Bearer {token}"))]).await
+    }
+}
+
+#[tokio::test]
+async fn each_route_for_each_role() {
+    let server = server().await;
+    let (otto, anna) = (server.token("otto").await, server.token("anna").await);
+    for (path, nobody, operator, admin) in [
+        ("/api/v1/session", 401, 200, 200),
+        ("/api/v1/devices", 401, 200, 200),
+        ("/api/v1/devices/plc1", 401, 200, 200),
+        ("/api/v1/devices/unknown", 401, 404, 404),
+        ("/api/v1/devices/Not%20a%20name", 401, 404, 404),
+        ("/api/v1/devices/%ff", 401, 404, 404),
+        ("/api/v1/gateways", 401, 403, 200),
+        ("/api/v1/openapi.json", 200, 200, 200),
+        ("/api/v1/nothing", 404, 404, 404),
+        ("/api/v1/devices/plc1/", 404, 404, 404),
+        ("/api/v1/devices;x/plc1", 404, 404, 404),
+        ("/api//v1/gateways", 404, 404, 404),
+    ] {
+        let answers = [server.get(path, &[]).await, server.get_as(path, &otto).await, server.get_as(path, &anna).await];
+        let got = answers.each_ref().map(|answer| answer.status.as_u16());
+        assert_eq!(got, [nobody, operator, admin], "{path}");
+        for answer in answers {
+            let kind = if answer.status.is_success() { "application/json" } else { "application/problem+json" };
+            assert_eq!(answer.header(CONTENT_TYPE), kind, "{path}");
+            assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-store", "{path}");
+            assert_eq!(answer.header(http::header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_lists_say() {
+    let server = server().await;
+    let anna = server.token("anna").await;
+    let plc1 = json!({
+        "name": "plc1", "description": "Press 7", "tags": ["hall-2"], "gateway": "here", "online": true,
+        "since": "2023-11-14T22:15:00Z",
+        "services": [
+            {"name": "ssh", "kind": "ssh"},
+            {"name": "web", "kind": "http", "url": "https://plc1.z.test:8443/"},
+            {"name": "cam", "kind": "https", "url": "https://plc1--cam.z.test:8443/"},
+        ],
+    });
+    let hmi = json!({
+        "name": "hmi", "description": "", "tags": [], "gateway": "gone", "online": false,
+        "since": "2023-11-14T22:13:20Z", "services": [],
+    });
+    assert_eq!(server.get_as("/api/v1/devices", &anna).await.json(), json!({"devices": [hmi, plc1]}));
+    assert_eq!(server.get_as("/api/v1/devices/plc1", &anna).await.json(), plc1);
+    let gateways = json!({"gateways": [
+        {"name": "gone", "online": false, "since": "2023-11-14T22:13:20Z", "agent": null},
+        {"name": "here", "online": true, "since": "2023-11-14T22:15:00Z", "agent": "linkspan-gateway/0.1.0"},
+    ]});
+    assert_eq!(server.get_as("/api/v1/gateways", &anna).await.json(), gateways);
+}
+
+#[tokio::test]
+async fn problems_are_told_in_one_form() {
+    let server = server().await;
+    let answer = server.get("/api/v1/devices", &[]).await;
+    let expected = json!({
+        "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "sign-in",
+        "detail": "Sign in first: send `Authorization: Bearer TOKEN`.",
+    });
+    assert_eq!(answer.json(), expected);
+    assert_eq!(answer.header(WWW_AUTHENTICATE), "Bearer");
+    let answer = server.ask(Method::DELETE, "/api/v1/devices", &[], "").await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.header(ALLOW), "GET,HEAD");
+    assert_eq!(answer.json()["code"], "method");
+}
+
+#[tokio::test]
+async fn a_session_begins_is_shown_and_ends() {
+    let server = server().await;
+    let token = server.token("otto").await;
+    let shown = server.get_as("/api/v1/session", &token).await.json();
+    assert_eq!((&shown["name"], &shown["role"]), (&json!("otto"), &json!("operator")));
+    let expires: Timestamp = shown["expires"].as_str().unwrap().parse().unwrap();
+    assert!(expires > Timestamp::now());
+    let bearer = format!("Bearer {token}");
+    let answer = server.ask(Method::DELETE, "/api/v1/session", &[(AUTHORIZATION, &bearer)], "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (StatusCode::NO_CONTENT, ""));
+    assert_eq!(server.get_as("/api/v1/session", &token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn bad_sign_ins_are_refused_each_in_its_way() {
+    let server = server().await;
+    let json_type = (CONTENT_TYPE, "application/json");
+    let large = format!(r#"{{"name":"otto","password":"{}"}}"#, "x".repeat(20_000));
+    for (kind, body, status) in [
+        (Some("application/json"), r#"{"name":"otto","password":"wrong horse"}"#, 401),
+        (Some("application/json"), r#"{"name":"nobody","password":"correct horse"}"#, 401),
+        (Some("application/json"), r#"{"name":"otto","password":"correct horse","role":"admin"}"#, 422),
+        (Some("application/json"), r#"{"name":"otto","name":"anna","password":"x"}"#, 422),
+        (Some("application/json"), r#"{"name":"otto"}"#, 422),
+        (Some("application/json"), "{", 400),
+        (Some("application/json"), &large, 413),
+        (Some("text/plain"), r#"{"name":"otto","password":"correct horse"}"#, 415),
+        (None, r#"{"name":"otto","password":"correct horse"}"#, 415),
+    ] {
+        let headers: Vec<_> = kind.map(|kind| (CONTENT_TYPE, kind)).into_iter().collect();
+        let answer = server.ask(Method::POST, "/api/v1/session", &headers, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{body}");
+        assert_eq!(answer.json()["status"], status);
+    }
+    let wrong = r#"{"name":"otto","password":"wrong horse"}"#;
+    let known = server.ask(Method::POST, "/api/v1/session", std::slice::from_ref(&json_type), wrong).await;
+    let unknown = wrong.replace("otto", "nobody");
+    let unknown = server.ask(Method::POST, "/api/v1/session", &[json_type], &unknown).await;
+    assert_eq!(known.body, unknown.body, "who exists is not told");
+}
+
+#[tokio::test]
+async fn guessing_from_one_address_is_slowed_and_others_go_on() {
+    let server = server().await;
+    let attempt = |address: [u8; 4], password: &str| {
+        let body = json!({"name": "otto", "password": password}).to_string();
+        let mut request = Request::post("/api/v1/session").header(CONTENT_TYPE, "application/json");
+        request = request.extension(ClientAddress(address.into()));
+        server.send(request.body(Body::from(body)).unwrap())
+    };
+    for _ in 0..5 {
+        assert_eq!(attempt([192, 0, 2, 1], "wrong horse").await.status, StatusCode::UNAUTHORIZED);
+    }
+    let slowed = attempt([192, 0, 2, 1], PASSWORD).await;
+    assert_eq!(slowed.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(slowed.header(RETRY_AFTER).parse::<u64>().unwrap() >= 1);
+    assert_eq!(attempt([192, 0, 2, 2], PASSWORD).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_cookie_changes_something_only_from_our_own_page() {
+    let server = server().await;
+    let cookie = server.cookie("otto").await;
+    assert_eq!(server.get("/api/v1/devices", &[(COOKIE, &cookie)]).await.status, StatusCode::OK);
+    for origin in [None, Some("null"), Some("https://plc1.z.test:8443"), Some("https://c.test")] {
+        let mut headers = vec![(COOKIE, cookie.as_str())];
+        headers.extend(origin.map(|origin| (ORIGIN, origin)));
+        for (method, path) in [(Method::DELETE, "/api/v1/session"), (Method::POST, "/logout")] {
+            let answer = server.ask(method, path, &headers, "").await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin:?} {path}");
+        }
+        let headers: Vec<_> = origin.map(|origin| (ORIGIN, origin)).into_iter().collect();
+        let mut form = headers.clone();
+        form.push((CONTENT_TYPE, "application/x-www-form-urlencoded"));
+        let answer = server.ask(Method::POST, "/login", &form, "name=otto&password=correct+horse").await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin:?}");
+    }
+    let headers = [(COOKIE, cookie.as_str()), (ORIGIN, ORIGIN_HERE)];
+    let answer = server.ask(Method::DELETE, "/api/v1/session", &headers, "").await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(server.get("/api/v1/devices", &[(COOKIE, &cookie)]).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_wrong_bearer_is_not_mended_by_a_cookie() {
+    let server = server().await;
+    let cookie = server.cookie("anna").await;
+    for bearer in ["Bearer x", "Basic YTpi", "", "Bearer"] {
+        let headers = [(COOKIE, cookie.as_str()), (AUTHORIZATION, bearer)];
+        assert_eq!(server.get("/api/v1/devices", &headers).await.status, StatusCode::UNAUTHORIZED, "{bearer}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_signs_in_sees_the_devices_and_signs_out() {
+    let server = server().await;
+    let answer = server.get("/", &[]).await;
+    assert_eq!((answer.status, answer.header(LOCATION)), (StatusCode::SEE_OTHER, "/login?next=%2F"));
+    let page = server.get("/login?next=%2F", &[]).await;
+    assert_eq!(page.status, StatusCode::OK);
+    let policy = page.header(CONTENT_SECURITY_POLICY);
+    assert!(policy.contains("form-action 'self' https://*.z.test:8443;"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.header(http::header::REFERRER_POLICY), "same-origin");
+
+    let cookie = server.cookie("otto").await;
+    let list = server.get("/", &[(COOKIE, &cookie)]).await;
+    assert_eq!(list.status, StatusCode::OK);
+    for part in ["plc1", "Press 7", "https://plc1--cam.z.test:8443/", "hmi", "ProxyCommand="] {
+        assert!(list.body.contains(part), "{part} is not in {}", list.body);
+    }
+    let found = server.get("/?q=PRESS", &[(COOKIE, &cookie)]).await;
+    assert!(found.body.contains("plc1") && !found.body.contains("hmi"));
+    assert_eq!(server.get("/login?next=/x", &[(COOKIE, &cookie)]).await.header(LOCATION), "/x");
+
+    let headers = [(COOKIE, cookie.as_str()), (ORIGIN, ORIGIN_HERE)];
+    let out = server.ask(Method::POST, "/logout", &headers, "").await;
+    assert_eq!((out.status, out.header(LOCATION)), (StatusCode::SEE_OTHER, "/login"));
+    assert!(
+        out.header(SET_COOKIE).starts_with("__Host-linkspan-console=; ")
+            && out.header(SET_COOKIE).contains("Max-Age=0")
+    );
+    assert_eq!(server.get("/", &[(COOKIE, &cookie)]).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn signing_in_again_ends_the_session_before() {
+    let server = server().await;
+    let before = server.cookie("otto").await;
+    let headers =
+        [(CONTENT_TYPE, "application/x-www-form-urlencoded"), (ORIGIN, ORIGIN_HERE), (COOKIE, before.as_str())];
+    let answer = server.ask(Method::POST, "/login", &headers, "name=anna&password=correct+horse").await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert_eq!(server.get("/", &[(COOKIE, &before)]).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_failed_sign_in_says_so_and_keeps_the_way() {
+    let server = server().await;
+    let next = "%2Fopen%3Fto%3Dhttps%253A%252F%252Fplc1.z.test%253A8443%252Fx%26nonce%3Dn";
+    let page = server.get(&format!("/login?next={next}"), &[]).await;
+    assert!(page.body.contains("plc1.z.test"), "the device is named: {}", page.body);
+    let answer = server.post_login(&format!("name=otto&password=nope&next={next}"), ORIGIN_HERE).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.body.contains("Name or password is wrong.") && answer.body.contains("value=\"otto\""));
+    assert!(answer.body.contains("plc1.z.test") && !answer.body.contains("nope"));
+    assert!(answer.headers.get(SET_COOKIE).is_none());
+    assert_eq!(server.post_login("name=otto", ORIGIN_HERE).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn signing_in_leads_nowhere_else() {
+    let server = server().await;
+    for evil in ["//evil.test", "https://evil.test", "/%5Cevil.test", "%09//evil.test", "/%0D%0Aevil", "javascript:x"] {
+        let page = server.get(&format!("/login?next={evil}"), &[]).await;
+        assert!(page.body.contains("name=\"next\" value=\"/\""), "{evil}: {}", page.body);
+        let form = format!("name=otto&password=correct+horse&next={evil}");
+        assert_eq!(server.post_login(&form, ORIGIN_HERE).await.header(LOCATION), "/", "{evil}");
+    }
+}
+
+#[tokio::test]
+async fn the_way_to_a_device_leads_over_a_ticket() {
+    let server = server().await;
+    let path = |to: &str| format!("/open?to={}&nonce={NONCE}", to.replace(':', "%3A").replace('/', "%2F"));
+    for host in ["plc1", "unknown", "plc1--nothing"] {
+        let asked = path(&format!("https://{host}.z.test:8443/x"));
+        let answer = server.get(&asked, &[]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{host}");
+        assert!(answer.header(LOCATION).starts_with("/login?next=%2Fopen%3Fto%3Dhttps"), "{host}");
+    }
+    let cookie = server.cookie("otto").await;
+    let headers = [(COOKIE, cookie.as_str())];
+    for host in ["plc1", "plc1--cam", "hmi"] {
+        let answer = server.get(&path(&format!("https://{host}.z.test:8443/x")), &headers).await;
+        let location = answer.header(LOCATION);
+        assert!(location.starts_with(&format!("https://{host}.z.test:8443/.linkspan/ticket?t=")), "{location}");
+        assert!(location.ends_with("&to=%2Fx"), "{location}");
+    }
+    let nowhere = server.get("/nothing/here", &headers).await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+    for to in [
+        "https://unknown.z.test:8443/",
+        "https://plc1--nothing.z.test:8443/",
+        "https://plc1--ssh.z.test:8443/",
+        "https://evil.test/",
+        "https://plc1.z.test/",
+        "https://plc1.z.test:8443@evil.test/",
+        "http://plc1.z.test:8443/",
+        "//plc1.z.test:8443/",
+    ] {
+        let answer = server.get(&path(to), &headers).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::NOT_FOUND, &nowhere.body), "{to}");
+    }
+    for asked in ["/open", "/open?to=https%3A%2F%2Fplc1.z.test%3A8443%2F", "/open?to=x&to=y&nonce=z"] {
+        assert_eq!(server.get(asked, &headers).await.status, StatusCode::NOT_FOUND, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_names_every_route_of_the_api() {
+    let server = server().await;
+    let api = server.get("/api/v1/openapi.json", &[]).await.json();
+    let mut routes: Vec<String> = Vec::new();
+    for (path, methods) in api["paths"].as_object().unwrap() {
+        routes.extend(methods.as_object().unwrap().keys().map(|method| format!("{method} {path}")));
+    }
+    routes.sort();
+    let expected = [
+        "delete /api/v1/session",
+        "get /api/v1/devices",
+        "get /api/v1/devices/{device}",
+        "get /api/v1/gateways",
+        "get /api/v1/session",
+        "post /api/v1/session",
+    ];
+    assert_eq!(routes, expected);
+    assert_eq!(api["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    assert_eq!(api["components"]["schemas"]["DeviceView"]["properties"]["online"]["type"], "boolean");
+}
+
+#[tokio::test]
+async fn without_a_database_answers_say_whose_fault_it_is() {
+    let server = server().await;
+    let (token, cookie) = (server.token("otto").await, server.cookie("otto").await);
+    server.store.close().await;
+    let answer = server.get_as("/api/v1/devices", &token).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::INTERNAL_SERVER_ERROR, &json!("internal")));
+    let page = server.get("/", &[(COOKIE, &cookie)]).await;
+    assert_eq!(page.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(page.body.contains("cannot read its data"), "{}", page.body);
+    let login = server.post_login("name=otto&password=correct+horse", ORIGIN_HERE).await;
+    assert_eq!(login.status, StatusCode::INTERNAL_SERVER_ERROR);
+}

@@ -1,0 +1,246 @@
+//! The real binary: what it prints where, which exit codes it ends in, and how it takes signals.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn server(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan-server"));
+    command.args(args).env_remove("LINKSPAN_LOG").stdin(Stdio::null());
+    command
+}
+
+fn ask(args: &[&str]) -> Output {
+    server(args).output().unwrap()
+}
+
+fn ask_with(args: &[&str], input: &str) -> Output {
+    let mut command = server(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", stdout(output), stderr(output));
+}
+
+#[test]
+fn wrong_use_is_64_and_help_is_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    for args in [
+        &["walk"][..],
+        &[],
+        &["run", "--no-such-thing"],
+        &["user", "add", "anna", "--role", "king", "--password-stdin", "--dev", dev],
+        &["user", "add", "an na", "--role", "admin", "--password-stdin", "--dev", dev],
+        &["user", "add", "anna", "--role", "admin", "--dev", dev],
+        &["gateway", "add", "Site12", "--secret", "--dev", dev],
+        &["check", "--dev", dev, "--config", "x"],
+        &["check", "--dev", dev, "--log", "=="],
+    ] {
+        let output = ask(args);
+        assert_code(&output, 64);
+        assert_eq!(stdout(&output), "", "{args:?}");
+        assert_ne!(stderr(&output), "", "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        let output = ask(args);
+        assert_code(&output, 0);
+        assert_ne!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn a_gateway_without_a_secret_is_sent_to_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ask(&["gateway", "add", "site12", "--dev", dir.path().to_str().unwrap()]);
+    assert_code(&output, 64);
+    assert!(stderr(&output).contains("--secret"), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn a_wrong_configuration_is_78_with_every_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("server.toml");
+    std::fs::write(&file, "[site]\nconsole = \"c.test\"\nzoen = \"z.test\"\n[tls]\nacme = true\n").unwrap();
+    let path = file.to_str().unwrap();
+    for args in [["check", "--config", path], ["run", "--config", path]] {
+        let output = ask(&args);
+        assert_code(&output, 78);
+        for told in [
+            format!("{path}:1:1: [site] needs `zone`"),
+            format!("{path}:3:1: unknown key `zoen` in [site]; did you mean `zone`?"),
+            format!("{path}:5:8: `acme` is not available in this version"),
+        ] {
+            assert!(stderr(&output).contains(&told), "{told} is not in {}", stderr(&output));
+        }
+    }
+    let output = ask(&["check", "--config", "/nowhere/server.toml"]);
+    assert_code(&output, 78);
+    assert!(stderr(&output).contains("/nowhere/server.toml"), "{}", stderr(&output));
+}
+
+#[test]
+fn check_says_what_is_unwise_and_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("server.toml");
+    let text = "state_dir = \"state\"\n[site]\nconsole = \"c.example.com\"\nzone = \"z.example.com\"\n[tls]\n";
+    std::fs::write(&file, format!("{text}self_signed = true\n")).unwrap();
+    let output = ask(&["check", "--config", file.to_str().unwrap()]);
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("WARN") && stderr(&output).contains("share the domain"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains('\u{1b}'), "no colours in a file");
+    std::fs::write(&file, format!("{text}certificate_file = \"c.pem\"\nkey_file = \"k.pem\"\n")).unwrap();
+    let output = ask(&["check", "--config", file.to_str().unwrap()]);
+    assert_code(&output, 78);
+    assert!(stderr(&output).contains("c.pem"), "{}", stderr(&output));
+    assert!(!dir.path().join("state").exists(), "check changes nothing");
+}
+
+#[test]
+fn people_are_added_listed_changed_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().join("state");
+    let dev = dev.to_str().unwrap();
+    let add = ["user", "add", "Anna", "--role", "admin", "--password-stdin", "--dev", dev];
+    let output = ask_with(&add, "correct horse\n");
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "");
+    assert_code(&ask_with(&add, "correct horse\n"), 65);
+    let short = ask_with(&["user", "add", "bob", "--role", "operator", "--password-stdin", "--dev", dev], "short\n");
+    assert_code(&short, 65);
+    assert!(stderr(&short).contains("at least 8"), "{}", stderr(&short));
+
+    let output = ask(&["user", "list", "--json", "--dev", dev]);
+    let users: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(users[0]["name"], "anna");
+    assert_eq!(users[0]["role"], "admin");
+    assert!(stdout(&ask(&["user", "list", "--dev", dev])).contains("anna"));
+
+    assert_code(&ask_with(&["user", "passwd", "anna", "--password-stdin", "--dev", dev], "other horse\n"), 0);
+    assert_code(&ask_with(&["user", "passwd", "bob", "--password-stdin", "--dev", dev], "other horse\n"), 67);
+    assert_code(&ask(&["user", "remove", "anna", "--dev", dev]), 0);
+    assert_code(&ask(&["user", "remove", "anna", "--dev", dev]), 67);
+    let mode = std::fs::metadata(dev).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_gateways_secret_is_alone_on_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    let output = ask(&["gateway", "add", "site12", "--secret", "--dev", dev]);
+    assert_code(&output, 0);
+    let secret = stdout(&output).strip_suffix('\n').unwrap();
+    assert_eq!(secret.len(), 52);
+    assert!(secret.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{secret}");
+    assert_code(&ask(&["gateway", "add", "site12", "--secret", "--dev", dev]), 65);
+    let output = ask(&["gateway", "list", "--json", "--dev", dev]);
+    assert!(stdout(&output).contains("\"name\":\"site12\"") && !stdout(&output).contains(secret));
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on disk");
+    }
+    assert_code(&ask(&["gateway", "remove", "site12", "--dev", dev]), 0);
+    assert_code(&ask(&["gateway", "remove", "site12", "--dev", dev]), 67);
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_69() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("linkspan.db"), vec![0x55; 8192]).unwrap();
+    for command in ["run", "user"] {
+        let mut args = vec![command, "--dev", dir.path().to_str().unwrap()];
+        if command == "user" {
+            args.insert(1, "list");
+        }
+        let output = ask(&args);
+        assert_code(&output, 69);
+        assert!(stderr(&output).contains("database"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_completion_script_is_made_for_each_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = ask(&["completion", shell]);
+        assert_code(&output, 0);
+        assert!(stdout(&output).contains("linkspan-server"));
+    }
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run_dev(dir: &Path) -> Running {
+    let loopback = "127.0.0.1:0";
+    let args = ["run", "--dev", dir.to_str().unwrap(), "--listen-https", loopback, "--listen-http", loopback];
+    let child = server(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    Running(child)
+}
+
+/// Reads what the server says until a line has this in it.
+fn wait_for(running: &mut Running, text: &str) -> String {
+    let mut said = String::new();
+    let mut lines = BufReader::new(running.0.stderr.as_mut().unwrap());
+    while !said.contains(text) {
+        assert_ne!(lines.read_line(&mut said).unwrap(), 0, "`{text}` is not in {said}");
+    }
+    said
+}
+
+#[test]
+fn the_first_start_makes_an_admin_and_a_signal_ends_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().join("state");
+    let mut running = run_dev(&dev);
+    let said = wait_for(&mut running, "ready");
+    let file = dev.join("admin-password");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+    let password = std::fs::read_to_string(&file).unwrap();
+    assert!(!said.contains(password.trim()), "the password is not for the log");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let added = ask(&["gateway", "add", "site12", "--secret", "--dev", dev.to_str().unwrap()]);
+    assert_code(&added, 0);
+
+    let killed = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let status = loop {
+        if let Some(status) = running.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "SIGTERM does not end the server");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(0));
+    let mut out = String::new();
+    running.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "", "nothing was asked for");
+
+    let mut again = run_dev(&dev);
+    let said = wait_for(&mut again, "ready");
+    assert!(!said.contains("first start"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), password);
+}

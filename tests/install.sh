@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs from Debian what the tests, the demo or the bench run against, where it is missing:
+#
+#   tests/install.sh build|demo|test|bench
+#
+# No service is started or enabled: the tests start every program themselves, on free ports, with files of their own.
+set -euo pipefail
+
+build=(build-essential pkg-config)
+demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
+test=("${demo[@]}" iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps lighttpd lighttpd-mod-webdav nginx-light
+  squid tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core)
+# rathole, from crates.io, is compared with; its TLS is OpenSSL.
+bench=("${test[@]}" wrk openssl libssl-dev)
+
+case "${1:-}" in
+  build) wanted=("${build[@]}") ;;
+  demo) wanted=("${demo[@]}") ;;
+  test) wanted=("${test[@]}") ;;
+  bench) wanted=("${bench[@]}") ;;
+  *)
+    echo "usage: $0 build|demo|test|bench" >&2
+    exit 64
+    ;;
+esac
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "tests/install.sh: this is no Debian; please install by hand what is missing of: ${wanted[*]}" >&2
+  exit 0
+fi
+
+installed() {
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=()
+for package in "${wanted[@]}"; do
+  installed "$package" || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "tests/install.sh: missing: ${missing[*]}; install them as root (there is no sudo here)" >&2
+    exit 69
+  fi
+  as_root=(sudo)
+fi
+echo "tests/install.sh: installing ${missing[*]}" >&2
+
+# A package's own scripts ask policy-rc.d before they start a service; 101 means "no" (invoke-rc.d's convention).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap '"${as_root[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+fi
+
+apt() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" >&2
+}
+apt update
+apt install --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+
+# Nor may a service that came just now start with the next boot of somebody's own machine.
+if command -v systemctl >/dev/null; then
+  for package in "${missing[@]}"; do
+    case "$package" in
+      openssh-server) unit=ssh ;;
+      nginx-light) unit=nginx ;;
+      lighttpd | squid | tinyproxy | avahi-daemon) unit=$package ;;
+      *) continue ;;
+    esac
+    "${as_root[@]}" systemctl --quiet disable "$unit" 2>/dev/null ||
+      echo "tests/install.sh: could not disable $unit; look whether it starts with the machine" >&2
+  done
+fi

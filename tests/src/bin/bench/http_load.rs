@@ -1,0 +1,83 @@
+//! Requests a second and their latencies, as wrk sees them over keep-alive connections.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::report::{Cell, Report};
+use crate::route::Route;
+use crate::world::World;
+
+/// What wrk measured.
+struct Load {
+    per_second: f64,
+    p50: f64,
+    p99: f64,
+}
+
+pub(crate) async fn measure(world: &World, seconds: u32, report: &mut Report) -> Result<()> {
+    let names: Vec<&str> = world.pages.iter().map(|route| route.name).collect();
+    let mut table = report.table("HTTP over kept connections: requests/s (ratio to direct), p50 / p99 in ms", &names);
+    for file in ["1k", "100k"] {
+        for connections in [1, 16, 64] {
+            let mut cells = Vec::new();
+            let mut direct = 0.0;
+            for route in &world.pages {
+                let load = wrk(route, file, connections, seconds, &world.folder).await?;
+                if cells.is_empty() {
+                    direct = load.per_second;
+                }
+                let Load { per_second, p50, p99 } = load;
+                cells.push(Cell(format!("{per_second:.0} ({:.2}), {p50:.2} / {p99:.2}", per_second / direct)));
+            }
+            table.row(format!("{file}iB, {connections} connections"), cells);
+        }
+    }
+    table.finish();
+    Ok(())
+}
+
+async fn wrk(route: &Route, file: &str, connections: u32, seconds: u32, folder: &Path) -> Result<Load> {
+    let threads = connections.min(2).to_string();
+    let mut command = route.wrk(folder)?;
+    command.args(["-t", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency"]);
+    let output = command.arg(format!("{}/{file}", route.origin)).kill_on_drop(true).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(!text.contains("Non-2xx"), "{}: not every answer was good:\n{text}", route.name);
+    parse(&text).with_context(|| format!("{}: wrk says:\n{text}", route.name))
+}
+
+fn parse(text: &str) -> Result<Load> {
+    let after = |word: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(word));
+        line.and_then(|line| line.split_whitespace().last()).with_context(|| format!("no line {word}"))
+    };
+    Ok(Load {
+        per_second: after("Requests/sec:")?.parse()?,
+        p50: milliseconds(after("50%")?)?,
+        p99: milliseconds(after("99%")?)?,
+    })
+}
+
+fn milliseconds(text: &str) -> Result<f64> {
+    for (unit, factor) in [("us", 0.001), ("ms", 1.0), ("s", 1000.0), ("m", 60_000.0)] {
+        if let Some(number) = text.strip_suffix(unit) {
+            return Ok(number.parse::<f64>()? * factor);
+        }
+    }
+    anyhow::bail!("`{text}` is no time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_wrk_prints() {
+        let text = "  Latency Distribution\n     50%  612.00us\n     75%    1.00ms\n     90%    2.00ms\n     99%    1.20s \n\
+                    Requests/sec:  24837.52\nTransfer/sec:     30.00MB\n";
+        let load = parse(text).unwrap();
+        assert_eq!((load.per_second, load.p50, load.p99), (24837.52, 0.612, 1200.0));
+    }
+}
