@@ -12,3 +12,4 @@ mod raw_stream;
 mod site;
 mod ssh;
 mod vnc;
+mod web;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use linkspan_server::config::Config;
-use linkspan_tests::programs::{Binaries, GatewayConfig};
+use linkspan_tests::programs::GatewayConfig;
 use linkspan_tests::rig::{Rig, RunningGateway};
 use linkspan_tests::wait::{PATIENCE, until};
 
@@ -84,8 +84,8 @@ impl Site {
 
     /// `curl` as `admin`, to its end.
     pub(crate) async fn curl(&self, arguments: &[&str]) -> Result<Ended> {
-        let mut command = self.stranger();
-        command.arg("-H").arg(format!("Linkspan-Authorization: Bearer {}", self.token)).args(arguments);
+        let mut command = self.rig.curl(&self.token);
+        command.args(arguments);
         finish(command, Stdio::null()).await
     }
 
@@ -98,24 +98,10 @@ impl Site {
         Fetched::parse(&ended.out)
     }
 
-    /// `curl` that knows the server's authority, and has no token.
-    pub(crate) fn stranger(&self) -> Command {
-        let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "120", "--noproxy", "*", "--cacert"]).arg(self.rig.ca_file());
-        command
-    }
-
-    /// What a program of the person needs to be let in.
-    pub(crate) fn let_in(&self, command: &mut Command) {
-        command.env("LINKSPAN_SERVER", self.rig.console()).env("LINKSPAN_TOKEN", &self.token);
-        command.env("LINKSPAN_CA_FILE", self.rig.ca_file());
-    }
-
     /// `linkspan` as `admin`.
     pub(crate) fn linkspan(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Binaries::beside_me()?.command("linkspan")?;
+        let mut command = self.rig.client(&self.token)?;
         command.args(arguments);
-        self.let_in(&mut command);
         Ok(command)
     }
 

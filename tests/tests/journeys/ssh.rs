@@ -37,7 +37,7 @@ impl World {
         let words: Vec<_> = linkspan.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let program = format!("{} {}", linkspan.get_program().to_string_lossy(), words.join(" "));
         command.arg("-o").arg(format!("ProxyCommand={program} connect %h:ssh"));
-        self.site.let_in(&mut command);
+        command.envs(self.site.rig.client_environment(&self.site.token));
         command
     }
 
