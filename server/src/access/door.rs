@@ -134,14 +134,7 @@ fn stale(to: &str) -> Response<Body> {
 
 fn broken(error: &StoreError) -> Response<Body> {
     tracing::error!(error = error.in_full(), "a ticket cannot be redeemed");
-    let page = ui::page(
-        "The server cannot read its data",
-        html! {
-            h1 { "The server cannot read its data" }
-            p { "Neither you nor the device is at fault. Try again in a moment, or tell whoever runs this server." }
-        },
-    );
-    answer(StatusCode::INTERNAL_SERVER_ERROR, page.into_string())
+    answer(StatusCode::INTERNAL_SERVER_ERROR, ui::own_fault().into_string())
 }
 
 fn answer(status: StatusCode, html: String) -> Response<Body> {
