@@ -198,8 +198,8 @@ async fn an_https_device_with_its_own_certificate_is_reached_and_a_pinned_one_on
         "listen 127.0.0.1:{port} ssl; ssl_certificate {files}/cert.pem; ssl_certificate_key {files}/key.pem; location = / {{ return 200 'over TLS'; }}"
     );
     let _nginx = Nginx::start_with(folder.path(), &tls).await.unwrap();
-    let pinned = format!("  verify = \"sha256:{fingerprint}\"\n");
-    let wrong = format!("  verify = \"sha256:{}\"\n", "0".repeat(64));
+    let pinned = format!("  verify = \"pinned\"\n  fingerprint = \"sha256:{fingerprint}\"\n");
+    let wrong = format!("  verify = \"pinned\"\n  fingerprint = \"sha256:{}\"\n", "0".repeat(64));
     let rig = Rig::start().await.unwrap();
     let mut config = rig.new_gateway("site12").await.unwrap();
     for (name, lines) in [("off", ""), ("pinned", pinned.as_str()), ("wrong", wrong.as_str())] {
@@ -213,7 +213,7 @@ async fn an_https_device_with_its_own_certificate_is_reached_and_a_pinned_one_on
         assert_eq!(rig.https().unwrap().get_device(&url, &token).await.unwrap().text(), "over TLS");
     }
     let answer = rig.https().unwrap().get_device(&format!("{}/", rig.device("wrong")), &token).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.header("linkspan-error")), (502, "tls"), "{}", answer.text());
+    assert_eq!((answer.status.as_u16(), answer.header("linkspan-error")), (502, "device-tls"), "{}", answer.text());
 }
 
 /// A self-signed certificate as devices have; returns its SHA-256.

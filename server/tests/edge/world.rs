@@ -95,7 +95,7 @@ impl Doors for TestDoors {
         })
     }
 
-    fn to_console(&self, url: &str) -> Response<Body> {
+    fn to_console(&self, _: &HeaderMap, url: &str) -> Response<Body> {
         let location = format!("https://{CONSOLE}/open?to={url}");
         Response::builder().status(303).header(LOCATION, location).body(body::empty()).unwrap()
     }
