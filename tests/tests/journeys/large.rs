@@ -11,7 +11,7 @@ use crate::world::World;
 
 const GIGABYTE: u64 = 1 << 30;
 /// What a program may grow by while a body passes: buffers and credit, and nothing that grows with the body.
-const GROWTH_KB: u64 = 24 << 10;
+const GROWTH_KB: u64 = 12 << 10;
 
 /// The most memory that a process has had, in KB.
 fn peak(pid: u32) -> u64 {

@@ -9,6 +9,7 @@
 mod command;
 mod failures;
 mod large;
+mod network;
 mod origin;
 mod raw_stream;
 mod resilience;
