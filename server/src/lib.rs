@@ -80,7 +80,7 @@ impl Server {
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { config, store, certificates, https, http } = self;
         let site = Arc::new(config.site);
-        let house = House::new(config.limits.max_connections);
+        let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
         let access = Access::new(store.clone(), config.access);
