@@ -13,6 +13,7 @@ use std::time::Duration;
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
 use linkspan_protocol::limits::{GATEWAY_WINDOW, PING_AFTER, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
+use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,7 +21,6 @@ pub use self::backoff::{Backoff, Retry};
 pub use self::failure::{Failure, Step};
 pub(crate) use self::tls::system_has_authorities;
 
-use self::failure::tame;
 use crate::Phase;
 use crate::config::Config;
 use crate::forward::Forwarder;

@@ -137,7 +137,10 @@ impl World {
     }
 
     pub(crate) async fn start_with(devices: Vec<DeviceReport>, max_streams: u32, connections: usize) -> Self {
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let dir = tempfile::tempdir().unwrap();
         let site = Site { console: CONSOLE.into(), zone: ZONE.into(), port: 443 };
         let state_dir = dir.path().to_owned();
