@@ -139,7 +139,7 @@ async fn an_early_answer_is_not_lost_to_the_reset_that_follows_it() {
         // It answers without reading the upload, and hangs up: the kernel resets, since bytes were left unread.
         camera.write_all(&vec![9; size]).await.unwrap();
         camera.shutdown().await.unwrap();
-        camera.readable().await.unwrap();
+        assert_eq!(in_time(camera.peek(&mut [0])).await.unwrap(), 1);
         drop(camera);
         let (mut read, mut write) = tokio::io::split(stream);
         let upload = async {
@@ -154,8 +154,29 @@ async fn an_early_answer_is_not_lost_to_the_reset_that_follows_it() {
             () = upload => panic!("the stream was reset before its answer was read"),
         }
         assert_eq!(answer.len(), size);
+        drop((read, write));
         gateway.stop().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_before_the_reset_that_a_careless_device_sends_behind_it() {
+    let (listener, port) = listen("127.0.0.1:0").await;
+    let (_server, gateway, link) = connected(&device("camera", "127.0.0.1", port)).await;
+    for size in [10, 50_000] {
+        let mut stream = link.open("camera");
+        stream.write_all(b"request").await.unwrap();
+        let mut camera = accept(&listener).await;
+        assert_eq!(in_time(camera.peek(&mut [0])).await.unwrap(), 1);
+        camera.write_all(&vec![9; size]).await.unwrap();
+        // The request was not read: the kernel resets instead of an orderly end.
+        drop(camera);
+        let mut answer = vec![0; size];
+        in_time(stream.read_exact(&mut answer)).await.unwrap();
+        let cut = reset_in(in_time(stream.read(&mut [0; 8])).await);
+        assert_eq!(cut.reason, ResetReason::DeviceReset, "{cut}");
+    }
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -88,8 +88,8 @@ impl Doors for Porter {
         })
     }
 
-    fn to_console(&self, url: &str) -> Response<Body> {
-        door::to_console(&self.site.console_origin(), url)
+    fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body> {
+        door::to_console(&self.site.console_origin(), headers, url)
     }
 
     async fn redeem(&self, host: &str, headers: &HeaderMap, query: &str) -> Response<Body> {

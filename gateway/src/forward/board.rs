@@ -100,13 +100,11 @@ pub(super) struct Counted {
     board: Arc<Board>,
     /// The device has ended its direction.
     pub(super) saw_end: bool,
-    /// Bytes read from it.
-    pub(super) read: u64,
 }
 
 impl Counted {
     pub(super) fn new(stream: TcpStream, board: Arc<Board>) -> Self {
-        Self { stream, board, saw_end: false, read: 0 }
+        Self { stream, board, saw_end: false }
     }
 }
 
@@ -116,8 +114,9 @@ impl AsyncRead for Counted {
         let had_room = buf.remaining() > 0;
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = (buf.filled().len() - before) as u64;
-        self.saw_end |= read == 0 && had_room;
-        self.read += read;
+        if read == 0 && had_room {
+            self.saw_end = true;
+        }
         lock(&self.board.totals).up += read;
         Poll::Ready(Ok(()))
     }

@@ -34,9 +34,10 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 /// The body of an answer.
 pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Sends a stranger on a device's host to the console; `url` is where they come back to.
-pub fn to_console(console_origin: &str, url: &str) -> Response<Body> {
-    let nonce = Token::random();
+/// Sends a stranger on a device's host to the console; `url` is where they come back to. A browser that holds a nonce
+/// keeps it: several tabs begin to sign in at once when it opens what was open yesterday, and each of them counts.
+pub fn to_console(console_origin: &str, headers: &HeaderMap, url: &str) -> Response<Body> {
+    let nonce = cookie::read(headers, cookie::NONCE).unwrap_or_else(Token::random);
     let location = format!("{console_origin}/open?to={}&nonce={}", escaped(url), nonce.hash());
     let mut response = redirect(&location);
     response.headers_mut().append(SET_COOKIE, cookie::set(cookie::NONCE, &nonce, NONCE_LIFE));
@@ -60,7 +61,7 @@ pub async fn redeem(access: &Access, host: &str, headers: &HeaderMap, query: &st
             response.headers_mut().extend(cookies.map(|cookie| (SET_COOKIE, cookie)));
             response
         }
-        // Of several tabs that signed in at once, one has the nonce that counts; the others find its cookie here.
+        // Of several tabs that signed in at once, the first takes the nonce; the others find the cookie it got.
         Ok(None) => match access.on_device_host(host, headers).await {
             Ok(Some(_)) => redirect(&to),
             Ok(None) => stale(&to),
@@ -133,14 +134,7 @@ fn stale(to: &str) -> Response<Body> {
 
 fn broken(error: &StoreError) -> Response<Body> {
     tracing::error!(error = error.in_full(), "a ticket cannot be redeemed");
-    let page = ui::page(
-        "The server cannot read its data",
-        html! {
-            h1 { "The server cannot read its data" }
-            p { "Neither you nor the device is at fault. Try again in a moment, or tell whoever runs this server." }
-        },
-    );
-    answer(StatusCode::INTERNAL_SERVER_ERROR, page.into_string())
+    answer(StatusCode::INTERNAL_SERVER_ERROR, ui::own_fault().into_string())
 }
 
 fn answer(status: StatusCode, html: String) -> Response<Body> {
@@ -178,7 +172,7 @@ mod tests {
 
     /// Walks to the console; the nonce that the browser holds, and the query of the ticket.
     async fn walk(access: &Access, to: &str) -> (Token, String) {
-        let away = to_console("https://c.test", &format!("https://{HOST}{to}"));
+        let away = to_console("https://c.test", &HeaderMap::new(), &format!("https://{HOST}{to}"));
         assert_eq!(away.status(), StatusCode::SEE_OTHER);
         let nonce = cookie_in(&away, cookie::NONCE);
         let location = url::Url::parse(header(&away, LOCATION)).unwrap();
@@ -236,6 +230,15 @@ mod tests {
             let response = redeem(&access, HOST, &cookies(cookie::NONCE, &nonce), &query).await;
             assert_eq!(header(&response, LOCATION), "/", "{evil}");
         }
+    }
+
+    #[test]
+    fn tabs_that_begin_one_after_the_other_share_a_nonce() {
+        let first = to_console("https://c.test", &HeaderMap::new(), "https://plc1.z.test/one");
+        let nonce = cookie_in(&first, cookie::NONCE);
+        let second = to_console("https://c.test", &cookies(cookie::NONCE, &nonce), "https://plc1.z.test/two");
+        assert_eq!(cookie_in(&second, cookie::NONCE).hash(), nonce.hash());
+        assert!(header(&second, LOCATION).ends_with(&nonce.hash()));
     }
 
     #[tokio::test]

@@ -193,8 +193,7 @@ fn refused(state: &ConsoleState, error: SignInError, login: Login<'_>) -> Respon
         SignInError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         SignInError::Password(error) => {
             tracing::error!(%error, "a password cannot be checked");
-            let text = "The server cannot check the password.";
-            return answer(StatusCode::INTERNAL_SERVER_ERROR, ui::trouble("Something broke here", text));
+            return answer(StatusCode::INTERNAL_SERVER_ERROR, ui::own_fault());
         }
         SignInError::Store(error) => return or_trouble(Err(error)),
     };
@@ -222,7 +221,6 @@ fn login_page(state: &ConsoleState, status: StatusCode, login: Login<'_>) -> Res
 fn or_trouble(page: Page) -> Response {
     page.unwrap_or_else(|error| {
         tracing::error!(error = error.in_full(), "the database failed");
-        let text = "The server cannot read its data. Try again in a moment, or tell whoever runs it.";
-        answer(StatusCode::INTERNAL_SERVER_ERROR, ui::trouble("Something broke here", text))
+        answer(StatusCode::INTERNAL_SERVER_ERROR, ui::own_fault())
     })
 }

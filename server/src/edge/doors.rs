@@ -98,7 +98,7 @@ pub trait Doors: Clone + Send + Sync + 'static {
     ) -> Result<Self::Stream, NoStream>;
 
     /// Sends a person who has not signed in to the console; `url` is where they come back to.
-    fn to_console(&self, url: &str) -> Response<Body>;
+    fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body>;
 
     /// `GET /.linkspan/ticket` on a device's host: they come back.
     fn redeem(&self, host: &str, headers: &HeaderMap, query: &str) -> impl Future<Output = Response<Body>> + Send;

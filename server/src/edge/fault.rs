@@ -3,6 +3,8 @@
 use http::StatusCode;
 use jiff::Timestamp;
 
+use crate::ui::{NOT_FOUND, how_long};
+
 /// Why a request was not answered by the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -139,8 +141,8 @@ impl Fault {
             _ => words(
                 StatusCode::NOT_FOUND,
                 "not-found",
-                "Nothing is known at this address",
-                "There is no such device here, or you may not use it.",
+                "Not found",
+                NOT_FOUND,
                 "Check the spelling, or ask whoever looks after the devices.",
             ),
         }
@@ -150,11 +152,7 @@ impl Fault {
     fn of_path(&self) -> Words {
         match self {
             Self::Offline(since) => {
-                let since = since.map_or_else(
-                    || "It has not been seen yet.".to_owned(),
-                    |at| format!("It was last seen at {}.", at.strftime("%Y-%m-%d %H:%M:%S UTC")),
-                );
-                let text = format!("The gateway at the device's site is not connected. {since}");
+                let text = format!("The gateway at the device's site is not connected. {}", seen(*since));
                 let advice = "It comes back by itself when it has power and a mobile or Internet connection.";
                 words(StatusCode::SERVICE_UNAVAILABLE, "gateway-offline", "The gateway is offline", text, advice)
                     .retry(30)
@@ -268,6 +266,15 @@ impl Fault {
                 "Try again; if it stays, the device may be overloaded or faulty.",
             ),
         }
+    }
+}
+
+fn seen(last: Option<Timestamp>) -> String {
+    let Some(last) = last else { return "It has not been seen yet.".to_owned() };
+    let at = last.strftime("%Y-%m-%d %H:%M:%S UTC");
+    match how_long(last, Timestamp::now()) {
+        Some(time) => format!("It was last seen {time} ago, at {at}."),
+        None => format!("It was last seen a moment ago, at {at}."),
     }
 }
 

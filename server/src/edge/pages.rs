@@ -1,12 +1,12 @@
 //! A small clear answer for each failure: a page for browsers, JSON (RFC 9457) when asked, plain text otherwise.
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use maud::{Markup, html};
 
 use super::body::{self, Body};
 use super::fault::{Fault, Words};
-use crate::ui;
+use crate::ui::{self, Part};
 
 /// Tells programs what went wrong; an answer without it came from the device.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("linkspan-error");
@@ -14,8 +14,11 @@ pub const ERROR_HEADER: HeaderName = HeaderName::from_static("linkspan-error");
 /// What an answer is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A page.
-    Html,
+    /// A page; whether asking for the same address again makes sense.
+    Html {
+        /// It does not after a form was sent: the form would be missing.
+        again: bool,
+    },
     /// `application/problem+json`.
     Json,
     /// Plain text.
@@ -31,7 +34,7 @@ pub fn answer(fault: &Fault, request: &HeaderMap) -> Response<Body> {
 pub fn answer_as(fault: &Fault, form: Form) -> Response<Body> {
     let words = fault.words();
     let (kind, text) = match form {
-        Form::Html => ("text/html; charset=utf-8", ui::page(words.title, article(&words)).into_string()),
+        Form::Html { again } => ("text/html; charset=utf-8", page(fault, &words, again).into_string()),
         Form::Json => ("application/problem+json", problem(&words)),
         Form::Text => ("text/plain; charset=utf-8", format!("{}. {} {}\n", words.title, words.text, words.advice)),
     };
@@ -44,7 +47,7 @@ pub fn answer_as(fault: &Fault, form: Form) -> Response<Body> {
     if let Some(seconds) = words.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if form == Form::Html {
+    if matches!(form, Form::Html { .. }) {
         headers.insert(CONTENT_SECURITY_POLICY, ui::content_security_policy());
     }
     response
@@ -52,11 +55,13 @@ pub fn answer_as(fault: &Fault, form: Form) -> Response<Body> {
 
 /// Which form an `Accept` prefers: the higher weight wins, a page before JSON before text.
 pub fn form(request: &HeaderMap) -> Form {
+    // Browsers name the origin of a form that they send, and of a page that they just go to they do not.
+    let page = Form::Html { again: !request.contains_key(ORIGIN) };
     let mut best = (0, Form::Text);
     for range in request.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let form = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "text/html" | "application/xhtml+xml" => Form::Html,
+            "text/html" | "application/xhtml+xml" => page,
             "application/json" | "application/problem+json" => Form::Json,
             "text/plain" => Form::Text,
             _ => continue,
@@ -67,7 +72,7 @@ pub fn form(request: &HeaderMap) -> Form {
             continue;
         }
         let order = match form {
-            Form::Html => 2,
+            Form::Html { .. } => 2,
             Form::Json => 1,
             Form::Text => 0,
         };
@@ -80,12 +85,44 @@ pub fn form(request: &HeaderMap) -> Form {
     best.1
 }
 
-fn article(words: &Words) -> Markup {
-    html! {
-        h1 { (words.title) }
-        p { (words.text) }
-        p { (words.advice) }
-        p { small { "Linkspan · " (words.status.as_u16()) " · " (words.code) } }
+fn page(fault: &Fault, words: &Words, again: bool) -> Markup {
+    ui::page(
+        words.title,
+        html! {
+            @if let Some(part) = broken_part(fault) { (ui::way(part)) }
+            h1 { (words.title) }
+            p { (words.text) }
+            p.soft { (words.advice) }
+            @if let Some((to, text)) = way_on(fault, again) { p { a.button href=(to) { (text) } } }
+            p.soft.small { (words.status.as_u16()) " · " (words.code) }
+        },
+    )
+}
+
+/// Where the way to the device is broken; nothing is drawn where that would say whether there is one.
+fn broken_part(fault: &Fault) -> Option<Part> {
+    match fault {
+        Fault::Unknown | Fault::NotAPage | Fault::SignIn => None,
+        Fault::Misdirected | Fault::BadRequest(_) | Fault::ForbiddenOrigin => Some(Part::Person),
+        Fault::RequestTimeout => Some(Part::Internet),
+        Fault::Internal => Some(Part::Server),
+        Fault::Offline(_) | Fault::LinkLost => Some(Part::Link),
+        Fault::StreamLimit(_) | Fault::GatewayFull | Fault::Gateway(_) | Fault::NotListed => Some(Part::Gateway),
+        Fault::Unreachable | Fault::ConnectTimeout | Fault::NameNotFound => Some(Part::Lan),
+        Fault::Refused | Fault::AnswerTimeout | Fault::DeviceReset | Fault::Garbage(_) | Fault::Tls(_) => {
+            Some(Part::Device)
+        }
+    }
+}
+
+/// Where a person can go from here: an address, and what is written on the button.
+fn way_on(fault: &Fault, again: bool) -> Option<(&'static str, &'static str)> {
+    match fault {
+        Fault::SignIn => Some(("/", "Sign in")),
+        Fault::ForbiddenOrigin => Some(("/", "Open the device")),
+        Fault::Unknown | Fault::NotAPage | Fault::Misdirected | Fault::BadRequest(_) => None,
+        // An empty address is that of the page itself.
+        _ => again.then_some(("", "Try again")),
     }
 }
 
@@ -113,7 +150,10 @@ mod tests {
 
     #[test]
     fn the_form_follows_accept() {
-        assert_eq!(form_of("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Form::Html);
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        assert_eq!(form_of(browser), Form::Html { again: true });
+        let sent = HeaderMap::from_iter([(ACCEPT, browser.parse().unwrap()), (ORIGIN, "null".parse().unwrap())]);
+        assert_eq!(form(&sent), Form::Html { again: false });
         assert_eq!(form_of("application/json"), Form::Json);
         assert_eq!(form_of("application/json, text/html;q=0.5"), Form::Json);
         assert_eq!(form_of("application/problem+json;q=0.2"), Form::Json);
@@ -125,8 +165,8 @@ mod tests {
 
     #[test]
     fn what_a_device_says_is_text_on_the_page() {
-        let words = Fault::Garbage("<script>alert(1)</script>".into()).words();
-        let html = ui::page(words.title, article(&words)).into_string();
+        let fault = Fault::Garbage("<script>alert(1)</script>".into());
+        let html = page(&fault, &fault.words(), true).into_string();
         assert!(html.contains("&lt;script&gt;alert(1)"), "{html}");
         assert!(!html.contains("<script"), "{html}");
     }

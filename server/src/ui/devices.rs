@@ -17,7 +17,7 @@ pub(crate) fn devices(who: &Principal, shown: &[DeviceView], all: usize, search:
             div.head {
                 div {
                     h1 { "Devices" }
-                    p.soft.small { (shown.len()) " shown, " (online) " online" }
+                    p.soft.small { (counted(shown.len(), all)) ", " (online) " online" }
                 }
                 @if all > 0 {
                     form.find role="search" action="/" {
@@ -35,6 +35,14 @@ pub(crate) fn devices(who: &Principal, shown: &[DeviceView], all: usize, search:
             }
         },
     )
+}
+
+fn counted(shown: usize, all: usize) -> String {
+    match (shown, all) {
+        (1, 1) => "1 device".to_owned(),
+        _ if shown == all => format!("{all} devices"),
+        _ => format!("{shown} of {all} devices"),
+    }
 }
 
 fn nothing(all: usize, search: &str) -> Markup {
@@ -119,14 +127,18 @@ fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
-/// How long ago, in the one unit that matters.
 fn ago(since: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(since).as_secs().max(0);
+    how_long(since, now).map_or_else(|| "just now".to_owned(), |time| format!("for {time}"))
+}
+
+/// The time between, in the one unit that matters; none if it is less than a minute.
+pub(crate) fn how_long(since: Timestamp, now: Timestamp) -> Option<String> {
+    let seconds = now.duration_since(since).as_secs();
     match seconds {
-        ..60 => "just now".to_owned(),
-        60..3_600 => format!("for {} min", seconds / 60),
-        3_600..172_800 => format!("for {} h", seconds / 3_600),
-        _ => format!("for {} days", seconds / 86_400),
+        ..60 => None,
+        60..3_600 => Some(format!("{} min", seconds / 60)),
+        3_600..172_800 => Some(format!("{} h", seconds / 3_600)),
+        _ => Some(format!("{} days", seconds / 86_400)),
     }
 }
 

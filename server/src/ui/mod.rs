@@ -2,14 +2,17 @@
 
 mod devices;
 mod login;
+mod way;
 
 use data_encoding::BASE64;
 use http::HeaderValue;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
-pub(crate) use devices::devices;
+pub(crate) use devices::{devices, how_long};
 pub(crate) use login::{Login, login};
+pub use way::Part;
+pub(crate) use way::way;
 
 use crate::access::Principal;
 use crate::config::Site;
@@ -60,15 +63,33 @@ pub fn not_found() -> Markup {
         "Not found",
         html! {
             h1 { "Not found" }
-            p { "There is no such page or device here, or it is not yours to see." }
-            p { a.button href="/" { "To the start" } }
+            p { (NOT_FOUND) }
+            p.soft { "Check the spelling, or ask whoever looks after the devices." }
+            p { a.button href="/" { "To my devices" } }
         },
     )
 }
 
+/// What is said of everything that is not there, or not theirs.
+pub(crate) const NOT_FOUND: &str = "There is no such page or device here, or it is not yours to see.";
+
 /// A page that says in two sentences what went wrong.
 pub(crate) fn trouble(title: &str, text: &str) -> Markup {
     page(title, html! { h1 { (title) } p { (text) } p { a.button href="/" { "To my devices" } } })
+}
+
+/// For what the server itself failed at.
+pub(crate) fn own_fault() -> Markup {
+    page(
+        "Something broke here",
+        html! {
+            (way(Part::Server))
+            h1 { "Something broke here" }
+            p { "The server cannot read its data. Neither you nor the device is at fault." }
+            p.soft { "Try again in a moment; if it stays, tell whoever runs this server." }
+            p { a.button href="" { "Try again" } }
+        },
+    )
 }
 
 /// The `Content-Security-Policy` of every page made here: its own style and nothing else.

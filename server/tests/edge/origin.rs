@@ -91,14 +91,22 @@ impl Visit {
         }
     }
 
-    /// How many bytes come until the end of the stream, noted nowhere.
-    pub(crate) async fn drain(&mut self) -> u64 {
+    /// Reads up to so many bytes and tells how many came; they are noted nowhere.
+    pub(crate) async fn count(&mut self, limit: u64) -> u64 {
         let mut count = std::mem::take(&mut self.buffer).len() as u64;
         let mut space = vec![0; 256 * 1024];
-        while let Ok(read @ 1..) = self.socket.read(&mut space).await {
-            count += read as u64;
+        while count < limit {
+            match self.socket.read(&mut space).await {
+                Ok(read @ 1..) => count += read as u64,
+                _ => break,
+            }
         }
         count
+    }
+
+    /// Reads to the end of the stream.
+    pub(crate) async fn drain(&mut self) -> u64 {
+        self.count(u64::MAX).await
     }
 
     pub(crate) async fn say(&mut self, text: &str) {

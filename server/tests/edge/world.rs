@@ -95,7 +95,7 @@ impl Doors for TestDoors {
         })
     }
 
-    fn to_console(&self, url: &str) -> Response<Body> {
+    fn to_console(&self, _: &HeaderMap, url: &str) -> Response<Body> {
         let location = format!("https://{CONSOLE}/open?to={url}");
         Response::builder().status(303).header(LOCATION, location).body(body::empty()).unwrap()
     }
@@ -127,7 +127,8 @@ pub(crate) struct World {
     pub(crate) house: House,
     pub link: LinkHandle,
     certificates: Vec<CertificateDer<'static>>,
-    tasks: JoinSet<()>,
+    link_tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
 }
 
@@ -148,9 +149,9 @@ impl World {
         let tls = Certificates::load(source).unwrap().server_config().unwrap();
         let ca = std::fs::read(dir.path().join("ca.pem")).unwrap();
         let certificates = CertificateDer::pem_slice_iter(&ca).collect::<Result<_, _>>().unwrap();
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut link_tasks) = (JoinSet::new(), JoinSet::new());
         let devices = Arc::new(devices);
-        let link = link(Arc::clone(&devices), max_streams, &mut tasks).await;
+        let link = link(Arc::clone(&devices), max_streams, &mut link_tasks).await;
         let doors = TestDoors { devices, link: link.clone() };
         let house = House::new(connections);
         let console = Router::new()
@@ -170,7 +171,7 @@ impl World {
         tasks.spawn(async move {
             inside.accept(&open, |guest| serve_plain(guest, inside.clone(), Arc::clone(&redirect))).await;
         });
-        Self { at, plain, house, link, certificates, tasks, _dir: dir }
+        Self { at, plain, house, link, certificates, link_tasks, _tasks: tasks, _dir: dir }
     }
 
     /// TLS with the edge.
@@ -223,7 +224,7 @@ impl World {
 
     /// Ends the gateway's link as a lost one would.
     pub(crate) fn cut(&mut self) {
-        self.tasks.abort_all();
+        self.link_tasks.abort_all();
     }
 }
 

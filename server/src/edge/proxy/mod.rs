@@ -87,7 +87,8 @@ impl<D: Doors> Proxy<D> {
     fn stranger(&self, request: &Request<Incoming>, at: &DeviceHost) -> Response<Body> {
         if request.method() == Method::GET && is_navigation(request.headers()) {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-            return self.doors.to_console(&format!("https://{}{path}", self.site.authority(&at.host)));
+            let url = format!("https://{}{path}", self.site.authority(&at.host));
+            return self.doors.to_console(request.headers(), &url);
         }
         pages::answer(&Fault::SignIn, request.headers())
     }
