@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use linkspan_server::Server;
-use linkspan_server::edge::tls::Certificates;
+use linkspan_server::edge::tls::{Certificates, TlsError};
 use linkspan_server::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use cli::{Cli, Command, Exit, UNAVAILABLE, USAGE};
+use cli::{CONFIG, Cli, Command, Exit, UNAVAILABLE, USAGE};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -63,7 +63,10 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let server = Server::open(config).await.map_err(|error| Exit { code: UNAVAILABLE, error })?;
+    let server = Server::open(config).await.map_err(|error| {
+        let code = if error.is::<TlsError>() { CONFIG } else { UNAVAILABLE };
+        Exit { code, error }
+    })?;
     let certificates = server.certificates();
     let shutdown = CancellationToken::new();
     let mut served = std::pin::pin!(server.serve(shutdown.clone()));
