@@ -207,15 +207,25 @@ impl Link {
 
     fn hear(&self, message: &[u8]) {
         match serde_json::from_slice(message) {
-            Ok(ServerToGateway::DevicesTaken { mut refused }) => {
-                for device in &mut refused {
-                    device.reason = tame(&device.reason);
-                    log::warn!("the server does not publish {}: {}", device.name, device.reason);
-                }
-                self.report.send_modify(|report| report.refused = refused);
-            }
+            Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
             Ok(ServerToGateway::Unknown) => log::debug!("the server sent a message that this version does not know"),
             Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
+        }
+    }
+
+    /// Notes which devices of ours the server does not publish, and says so if it is news: a server that talks of others,
+    /// or repeats itself, must not fill the log.
+    fn note_refused(&self, told: &[DeviceRefused]) {
+        let config = self.config.borrow().clone();
+        let of_ours = config.devices.iter().filter_map(|listed| told.iter().find(|device| device.name == listed.name));
+        let refused: Vec<_> =
+            of_ours.map(|device| DeviceRefused { reason: tame(&device.reason), ..device.clone() }).collect();
+        let news = self.report.borrow().refused != refused;
+        if news {
+            for device in &refused {
+                log::warn!("the server does not publish {}: {}", device.name, device.reason);
+            }
+            self.report.send_modify(|report| report.refused = refused);
         }
     }
 
