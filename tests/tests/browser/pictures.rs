@@ -24,7 +24,8 @@ async fn fits(world: &World, page: &str) {
         let width = format!("innerWidth === {}", screen.width);
         world.browser.until(&width).await.unwrap();
         world.browser.until("document.documentElement.scrollWidth <= innerWidth").await.unwrap();
-        let small = "[...document.querySelectorAll('button, .button, input:not([type=hidden])')]\
+        // The devices' pages are as their makers made them.
+        let small = "[...document.querySelectorAll('.card button, .button, .top button, main input:not([type=hidden]):not(#main input)')]\
              .filter((e) => e.getBoundingClientRect().height < 40).map((e) => e.outerHTML)";
         let small = world.browser.evaluate(small).await.unwrap();
         assert!(small.as_array().unwrap().is_empty(), "{page} on {name}: {small}");
@@ -36,6 +37,7 @@ async fn fits(world: &World, page: &str) {
 async fn every_page_fits_every_screen() {
     let mut tasks = JoinSet::new();
     let plc = Plc::start(loopback(0), "plc1.local").await.unwrap();
+    let camera = Camera::start(loopback(0)).await.unwrap();
     let garbage = says(b"SSH-2.0-dropbear_2022.83\r\n", &mut tasks).await.unwrap();
     let refused = loopback(free_port().unwrap());
     let long = "a-device-with-the-longest-name-1";
@@ -51,7 +53,10 @@ async fn every_page_fits_every_screen() {
         plc.address().port()
     );
     world.config = world.config.clone().lines(&tags);
-    world.run(&[("plc1", plc.address()), ("plc2", refused), ("plc3", garbage)]).await.unwrap();
+    world
+        .run(&[("plc1", plc.address()), ("plc2", refused), ("plc3", garbage), ("cam1", camera.address())])
+        .await
+        .unwrap();
     let browser = &world.browser;
 
     browser.open(&format!("{}/", world.rig.device("plc1"))).await.unwrap();
@@ -65,8 +70,11 @@ async fn every_page_fits_every_screen() {
     browser.click("form button").await.unwrap();
     browser.shows("Station status").await.unwrap();
     for (page, url, text) in [
-        ("devices", format!("{}/", world.rig.console()), "4 devices, 4 online"),
-        ("search", format!("{}/?q=mill", world.rig.console()), "1 of 4 devices"),
+        ("plc", world.rig.device("plc1"), "Controller started"),
+        ("plc-login", format!("{}/login", world.rig.device("plc1")), "Operator login"),
+        ("camera", world.rig.device("cam1"), "Live view"),
+        ("devices", format!("{}/", world.rig.console()), "5 devices, 5 online"),
+        ("search", format!("{}/?q=mill", world.rig.console()), "1 of 5 devices"),
         ("no-match", format!("{}/?q=zzz", world.rig.console()), "Nothing matches"),
         ("not-found", format!("{}/nothing", world.rig.console()), "Not found"),
         ("wrong-way", format!("{}/logout", world.rig.console()), "That does not work here"),
@@ -85,7 +93,7 @@ async fn every_page_fits_every_screen() {
     world.browser.shows("The gateway is offline").await.unwrap();
     fits(&world, "offline").await;
     world.browser.open(&world.rig.console()).await.unwrap();
-    world.browser.shows("4 devices, 0 online").await.unwrap();
+    world.browser.shows("5 devices, 0 online").await.unwrap();
     fits(&world, "devices-offline").await;
     world.browser.close().await.unwrap();
 }
@@ -126,8 +134,7 @@ async fn pictures_for_the_readme() {
     }
 
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
-    std::fs::create_dir_all(&images).unwrap();
-    world.browser.screen(Screen { width: 1120, height: 700, dark: false }).await.unwrap();
+    world.browser.screen(Screen { width: 1120, height: 720, dark: false }).await.unwrap();
     world.open("plc1").await.unwrap();
     world.browser.click("#main a[href='/login']").await.unwrap();
     world.browser.fill("input[type=password]", "operator").await.unwrap();
@@ -140,10 +147,16 @@ async fn pictures_for_the_readme() {
     world.browser.shows("6 devices, 5 online").await.unwrap();
     world.browser.evaluate("document.activeElement.blur()").await.unwrap();
     let list = world.browser.screenshot("devices").await.unwrap();
-    for picture in [page, list] {
-        let size = std::fs::metadata(&picture).unwrap().len();
-        assert!(size < 200_000, "{}: {size} bytes", picture.display());
-        std::fs::copy(&picture, images.join(picture.file_name().unwrap())).unwrap();
-    }
+    let both = list.with_file_name("both.html");
+    assert_eq!(page.parent(), both.parent(), "it shows the pictures beside it");
+    std::fs::write(&both, include_str!("side-by-side.html")).unwrap();
+    world.browser.screen(Screen { width: 1600, height: 600, dark: false }).await.unwrap();
+    world.browser.open(&format!("file://{}", both.display())).await.unwrap();
+    world.browser.until("[...document.images].every((i) => i.naturalWidth === 1120)").await.unwrap();
+    let demo = world.browser.screenshot("demo").await.unwrap();
+    let size = std::fs::metadata(&demo).unwrap().len();
+    assert!(size < 200_000, "{size} bytes");
+    std::fs::create_dir_all(&images).unwrap();
+    std::fs::copy(&demo, images.join("demo.png")).unwrap();
     world.browser.close().await.unwrap();
 }
