@@ -30,12 +30,12 @@ check: ## formatting, lints with every warning an error, sizes of files
 test: ## all tests, against real programs; installs those that are missing
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 e2e: ## only the journeys
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test -p linkspan-tests --locked
+	$(CARGO) test -p linkspan-tests --locked --no-fail-fast
 
 pictures: ## the pictures of the README, in docs/images, taken in a real browser
 	@tests/install.sh test

@@ -77,6 +77,7 @@ fn run(file: &Path) -> u8 {
         Err(problems) => return refuse(&problems),
     };
     start_log();
+    a_panic_ends_the_process();
     log::set_max_level(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match run_in_one_thread(config) {
@@ -86,6 +87,14 @@ fn run(file: &Path) -> u8 {
             if e.is::<linkspan_gateway::RunError>() { EX_UNAVAILABLE } else { EX_OSERR }
         }
     }
+}
+
+/// In builds that unwind as in those that abort; see docs/decisions/0001.
+fn a_panic_ends_the_process() {
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("{panic}");
+        std::process::abort();
+    }));
 }
 
 fn run_in_one_thread(config: Config) -> anyhow::Result<()> {

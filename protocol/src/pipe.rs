@@ -58,8 +58,12 @@ where
     let mut fault = None;
     let reason = poll_fn(|cx| {
         let before = (up.bytes, down.bytes, up.stage, down.stage);
-        let up_end = up.poll(cx, &mut a, &mut b).map_err(|fault| fault.reason(PipeReason::A, PipeReason::B));
-        let down_end = down.poll(cx, &mut b, &mut a).map_err(|fault| fault.reason(PipeReason::B, PipeReason::A));
+        let up_end = up.poll(cx, &mut a, &mut b);
+        let down_end = down.poll(cx, &mut b, &mut a);
+        down.cut |= is_cut(&up_end);
+        up.cut |= is_cut(&down_end);
+        let up_end = up_end.map_err(|fault| fault.reason(PipeReason::A, PipeReason::B));
+        let down_end = down_end.map_err(|fault| fault.reason(PipeReason::B, PipeReason::A));
         if before != (up.bytes, down.bytes, up.stage, down.stage) {
             moved = Instant::now();
         }
@@ -126,6 +130,14 @@ struct Direction {
     stage: Stage,
     /// Whether the source failed: then the other direction has nobody left either.
     unread: bool,
+    /// Whether the source was reset, as a write to it was told. Linux tells a reset to one call alone and an end to every
+    /// reader after it: what was cut in the middle must not look whole because the writer heard of it first.
+    cut: bool,
+}
+
+/// Whether a direction ended because its sink was reset (EPIPE is another thing: there the end came in order).
+fn is_cut(end: &Poll<Result<(), Fault>>) -> bool {
+    matches!(end, Poll::Ready(Err(Fault::Writing(error))) if error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 impl Direction {
@@ -188,6 +200,9 @@ impl Direction {
         }
         let mut data = chunk.filled();
         if data.is_empty() {
+            if self.cut {
+                return Err(Fault::Reading(io::ErrorKind::ConnectionReset.into()));
+            }
             self.stage = Stage::Ending;
             return Ok(Poll::Ready(()));
         }

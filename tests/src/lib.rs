@@ -5,6 +5,7 @@ pub mod devices;
 pub mod https;
 pub mod line;
 pub mod netns;
+pub mod noise;
 pub mod parts;
 pub mod process;
 pub mod programs;

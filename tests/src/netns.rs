@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// A network namespace with its loopback up. It is removed when dropped, also by a panic.
 #[derive(Debug)]
@@ -59,10 +59,24 @@ impl Namespace {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The way in for a thread of this process.
-    pub fn enter(&self) -> Result<Entrance> {
+    /// Does something on a thread of its own that has gone inside: sockets made there belong there, wherever they are
+    /// used afterwards.
+    pub fn inside<T: Send + 'static>(&self, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let path = Path::new("/run/netns").join(&self.name);
-        Ok(Entrance(std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?))
+        let entrance = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let thread = std::thread::spawn(move || {
+            nix::sched::setns(entrance, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            act()
+        });
+        thread.join().map_err(|_| anyhow!("a thread inside {} panicked", self.name))?
+    }
+
+    /// The same for what waits.
+    pub fn inside_async<T: Send + 'static, F: AsyncFnOnce() -> Result<T> + Send + 'static>(&self, act: F) -> Result<T> {
+        self.inside(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(act())
+        })
     }
 
     /// Files that `ip netns exec` lays over those of /etc.
@@ -82,17 +96,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         drop(ip(&["netns", "delete", &self.name]));
         drop(std::fs::remove_dir_all(self.files()));
-    }
-}
-
-/// The open door of a namespace.
-#[derive(Debug)]
-pub struct Entrance(std::fs::File);
-
-impl Entrance {
-    /// Moves the calling thread inside, for good: sockets it makes from now on belong there, wherever they are used.
-    pub fn here(&self) -> Result<()> {
-        Ok(nix::sched::setns(&self.0, nix::sched::CloneFlags::CLONE_NEWNET)?)
     }
 }
 

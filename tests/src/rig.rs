@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::https::Https;
 use crate::parts::loopback;
-use crate::programs::GatewayConfig;
+use crate::process::bound_command;
+use crate::programs::{Binaries, GatewayConfig};
 use crate::wait::{PATIENCE, until};
 
 /// The password of the user `admin`.
@@ -131,6 +132,33 @@ impl Rig {
     /// A token of `admin`.
     pub async fn sign_in(&self) -> Result<String> {
         self.https()?.sign_in(&self.console(), "admin", PASSWORD).await
+    }
+
+    /// curl with `admin`'s token for devices' hosts, the server's authority, and all names at the server's address.
+    pub fn curl(&self, token: &str) -> std::process::Command {
+        let mut command = bound_command("curl");
+        command.args(["-sS", "--noproxy", "*", "--max-time", "120", "--cacert"]).arg(self.ca_file());
+        command.args(["--connect-to", &format!("::{}", self.address)]);
+        command.args(["-H", &format!("Linkspan-Authorization: Bearer {token}")]);
+        command
+    }
+
+    /// `linkspan`, the person's command line, for this server and token.
+    pub fn client(&self, token: &str) -> Result<std::process::Command> {
+        let mut command = Binaries::beside_me()?.command("linkspan")?;
+        for (name, value) in self.client_environment(token) {
+            command.env(name, value);
+        }
+        Ok(command)
+    }
+
+    /// What tells `linkspan` its server, token and authority.
+    pub fn client_environment(&self, token: &str) -> [(&'static str, String); 3] {
+        [
+            ("LINKSPAN_SERVER", self.console()),
+            ("LINKSPAN_TOKEN", token.to_owned()),
+            ("LINKSPAN_CA_FILE", self.ca_file().display().to_string()),
+        ]
     }
 
     /// A configuration for a new gateway of that name: identity and server are in it, devices are not.

@@ -90,7 +90,7 @@ fn throughput(pair: &Pair, bytes: usize) -> Result<f64> {
             }
         }
     });
-    let mut socket = inside(&pair.a, move || Ok(TcpStream::connect_timeout(&address, Duration::from_secs(5))?))?;
+    let mut socket = pair.a.inside(move || Ok(TcpStream::connect_timeout(&address, Duration::from_secs(5))?))?;
     let begin = Instant::now();
     let chunk = vec![7; 1 << 16];
     for _ in 0..bytes / chunk.len() {
@@ -104,17 +104,11 @@ fn throughput(pair: &Pair, bytes: usize) -> Result<f64> {
 
 fn listen_in(namespace: &Namespace, host: &str) -> Result<(TcpListener, SocketAddr)> {
     let host = host.to_owned();
-    inside(namespace, move || {
+    namespace.inside(move || {
         let listener = TcpListener::bind((host.as_str(), 0))?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     })
-}
-
-/// Does something on a thread of its own that has entered the namespace; sockets made there stay there.
-fn inside<T: Send + 'static>(namespace: &Namespace, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let enter = namespace.enter()?;
-    std::thread::spawn(move || enter.here().and_then(|()| act())).join().map_err(|_| anyhow::anyhow!("panicked"))?
 }
 
 #[test]

@@ -100,13 +100,11 @@ pub(super) struct Counted {
     board: Arc<Board>,
     /// The device has ended its direction.
     pub(super) saw_end: bool,
-    /// It cut the connection, which the system says only once.
-    cut: bool,
 }
 
 impl Counted {
     pub(super) fn new(stream: TcpStream, board: Arc<Board>) -> Self {
-        Self { stream, board, saw_end: false, cut: false }
+        Self { stream, board, saw_end: false }
     }
 }
 
@@ -117,11 +115,6 @@ impl AsyncRead for Counted {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = (buf.filled().len() - before) as u64;
         if read == 0 && had_room {
-            // Linux tells a reset to the next call alone, and after it an end to every reader: a picture that was cut
-            // in the middle must not look whole because the writer heard of it first. With EPIPE the end came before.
-            if self.cut {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-            }
             self.saw_end = true;
         }
         lock(&self.board.totals).up += read;
@@ -131,9 +124,7 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
-        self.cut |= matches!(&written, Err(e) if e.kind() == io::ErrorKind::ConnectionReset);
-        let written = written?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data))?;
         lock(&self.board.totals).down += written as u64;
         Poll::Ready(Ok(written))
     }

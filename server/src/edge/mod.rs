@@ -21,11 +21,12 @@ use axum::body::Body as AxumBody;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use self::body::Body;
+use self::body::{Body, Timed};
 use self::connection::{Answers, Peer};
 use self::doors::Doors;
 use self::fault::Fault;
@@ -54,7 +55,10 @@ impl<D: Doors> Edge<D> {
     async fn console(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         request.extensions_mut().insert(ClientAddress(peer.address.ip().to_canonical()));
         request.extensions_mut().insert(peer.clone());
-        let response = match self.console.clone().oneshot(request.map(AxumBody::new)).await {
+        let request = request.map(|body| {
+            if body.is_end_stream() { AxumBody::empty() } else { AxumBody::new(Timed::new(body, limits::CONSOLE_BODY)) }
+        });
+        let response = match self.console.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };

@@ -2,6 +2,7 @@
 
 mod camera;
 mod console;
+mod one_byte;
 mod plant;
 mod plc;
 mod scene;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 
 pub use camera::Camera;
 pub use console::Console;
+pub use one_byte::one_byte_device;
 pub use plc::Plc;
 pub use ssh::ssh_console;
 

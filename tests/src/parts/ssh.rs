@@ -58,7 +58,7 @@ impl Sshd {
             Login::Shell => (current_user()?, bound_command("/usr/sbin/sshd")),
             Login::Program { user, .. } => (user.clone(), with_user(&folder, user)?),
         };
-        fs::write(folder.join("sshd.conf"), config(&folder, &login, port))?;
+        fs::write(folder.join("sshd.conf"), config(&folder, &login, port)?)?;
         command.arg("-D").arg("-e").arg("-f").arg(folder.join("sshd.conf"));
         let mut process = Process::start("sshd", command, &folder)?;
         process.until("sshd", async || accepts(loopback(port)).await).await?;
@@ -102,20 +102,24 @@ impl Sshd {
     }
 }
 
-fn config(folder: &Path, login: &Login, port: u16) -> String {
+fn config(folder: &Path, login: &Login, port: u16) -> Result<String> {
+    let myself = current_user()?;
     let folder = folder.display();
     let mut text = format!(
         "ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host-key\nPidFile none\nLogLevel VERBOSE\n\
-         AuthorizedKeysFile {folder}/authorized-keys\nAuthenticationMethods publickey\nStrictModes no\nUsePAM no\n\
+         AuthenticationMethods publickey\nStrictModes no\nUsePAM no\n\
          PermitRootLogin prohibit-password\nUseDNS no\nPrintMotd no\nX11Forwarding no\nMaxStartups 100\n"
     );
     text += &match login {
-        Login::Shell => "Subsystem sftp internal-sftp\n".to_owned(),
-        Login::Program { user, command } => {
-            format!("AllowUsers {user}\nDisableForwarding yes\nPermitUserRC no\nForceCommand {command}\n")
-        }
+        Login::Shell => format!("AuthorizedKeysFile {folder}/authorized-keys\nSubsystem sftp internal-sftp\n"),
+        // The file is read by us, not by the user, who need not be able to look into the folder.
+        Login::Program { user, command } => format!(
+            "AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/cat {folder}/authorized-keys\n\
+             AuthorizedKeysCommandUser {myself}\nAllowUsers {user}\nDisableForwarding yes\nPermitUserRC no\n\
+             ForceCommand {command}\n"
+        ),
     };
-    text
+    Ok(text)
 }
 
 /// sshd with one user more than the machine has, that nobody else sees: libnss-wrapper reads it from a file instead of

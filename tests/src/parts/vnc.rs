@@ -129,7 +129,8 @@ impl Framebuffer {
         ensure!(x + width <= usize::from(self.width) && y + height <= usize::from(self.height), "beyond the screen");
         for row in y..y + height {
             for column in x..x + width {
-                self.pixels[row * usize::from(self.width) + column] = stream.read_u32().await?;
+                // Of 32 bits 24 are colour; a server may leave anything in the rest.
+                self.pixels[row * usize::from(self.width) + column] = stream.read_u32().await? & 0x00ff_ffff;
             }
         }
         Ok(())

@@ -21,6 +21,11 @@ pub struct Lighttpd {
 impl Lighttpd {
     /// Starts it with its files in the folder.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, "").await
+    }
+
+    /// Starts it with more lines in its configuration.
+    pub async fn start_with(folder: &Path, lines: &str) -> Result<Self> {
         let (root, port) = (folder.join("www"), free_port()?);
         for path in [root.join("upload"), folder.join("uploading")] {
             fs::create_dir_all(path)?;
@@ -30,7 +35,7 @@ impl Lighttpd {
              server.document-root = \"{root}\"\nserver.upload-dirs = (\"{uploading}\")\nserver.max-request-size = 0\n\
              index-file.names = (\"index.html\")\n\
              mimetype.assign = (\".html\" => \"text/html; charset=utf-8\", \".txt\" => \"text/plain\", \"\" => \"application/octet-stream\")\n\
-             $HTTP[\"url\"] =~ \"^/upload/\" {{ webdav.activate = \"enable\" }}\n",
+             $HTTP[\"url\"] =~ \"^/upload/\" {{ webdav.activate = \"enable\" }}\n{lines}",
             root = root.display(),
             uploading = folder.join("uploading").display(),
         );

@@ -59,6 +59,12 @@ impl GatewayConfig {
         self
     }
 
+    /// The same with one text in place of another.
+    #[must_use]
+    pub fn replaced(&self, from: &str, to: &str) -> Self {
+        Self { text: self.text.replace(from, to), secret: self.secret.clone() }
+    }
+
     /// The whole text of gateway.toml.
     pub fn text(&self) -> &str {
         &self.text

@@ -22,7 +22,7 @@ pub(super) fn check<B>(site: &Site, device: &DeviceName, request: &Request<B>, u
         let foreign = origins.any(|origin| {
             let origin = origin.to_str().unwrap_or_default();
             // A page with `Referrer-Policy: no-referrer` posts its own forms with `Origin: null`.
-            !own(origin) && !(origin == "null" && fetch_site == "same-origin")
+            !(own(origin) || (origin == "null" && fetch_site == "same-origin"))
         });
         if foreign || (fetch_site == "cross-site" && headers.get(ORIGIN).is_none()) {
             return Err(Fault::ForbiddenOrigin);

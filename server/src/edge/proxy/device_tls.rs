@@ -152,8 +152,8 @@ fn meaning<S: DeviceStream>(error: &io::Error, fingerprint: Option<&str>) -> Fau
     };
     let hint = fingerprint.map_or_else(String::new, |fingerprint| {
         format!(
-            ". The certificate's SHA-256 fingerprint is {fingerprint}; if that is the device's, pin it: \
-             verify = {{ mode = \"pinned\", sha256 = \"{fingerprint}\" }}"
+            ". If the certificate that came is the device's, pin it: verify = \"pinned\" and \
+             fingerprint = \"sha256:{fingerprint}\""
         )
     });
     match tls {

@@ -64,14 +64,13 @@ impl<D: Doors> Proxy<D> {
             None => self.connect(&call).await?,
         };
         let read_before = connection.traffic.bytes_read();
-        let on_upgrade = call.on_upgrade.take();
-        let sent = self.send(&call, connection, outgoing(parts, upload, &progress)?, &progress, on_upgrade).await;
+        let sent = self.send(&mut call, connection, outgoing(parts, upload, &progress)?, &progress).await;
         match (sent, again) {
             // It had closed while it waited: nothing of this request was answered, so it is asked once more.
             (Err(failed), Some(parts)) if reused && failed.bytes_read == read_before => {
                 let connection = self.connect(&call).await?;
                 let request = outgoing(parts, Upload::none(&progress), &progress)?;
-                self.send(&call, connection, request, &progress, None).await.map_err(|failed| failed.fault)
+                self.send(&mut call, connection, request, &progress).await.map_err(|failed| failed.fault)
             }
             (sent, _) => sent.map_err(|failed| failed.fault),
         }
@@ -107,15 +106,14 @@ impl<D: Doors> Proxy<D> {
 
     async fn send(
         &self,
-        call: &Call<D::Gateway>,
+        call: &mut Call<D::Gateway>,
         mut connection: Connection,
         request: Request<Upload>,
         progress: &Progress,
-        on_upgrade: Option<OnUpgrade>,
     ) -> Result<Response<Body>, Failed> {
         let response = await_answer(&mut connection, request, progress).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(browser) = on_upgrade else {
+            let Some(browser) = call.on_upgrade.take() else {
                 return Err(Failed::new(
                     &connection,
                     Fault::Garbage("it switched protocols without being asked".into()),

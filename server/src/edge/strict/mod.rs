@@ -149,15 +149,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
 
     /// Body bytes that need no look go straight to their reader.
     fn poll_plain(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let limit = usize::try_from(self.framing.plain()).unwrap_or(usize::MAX).min(out.remaining());
-        let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
-        let polled = Pin::new(&mut self.io).poll_read(cx, &mut part);
-        let bytes = part.filled().len();
+        let left = usize::try_from(self.framing.plain()).unwrap_or(usize::MAX);
+        let (polled, bytes) = if left >= out.remaining() {
+            let before = out.filled().len();
+            (Pin::new(&mut self.io).poll_read(cx, out), out.filled().len() - before)
+        } else {
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(left));
+            let polled = Pin::new(&mut self.io).poll_read(cx, &mut part);
+            let bytes = part.filled().len();
+            out.advance(bytes);
+            (polled, bytes)
+        };
         match polled {
             Poll::Pending => self.poll_deadline(cx),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {
-                out.advance(bytes);
                 self.framing.passed(bytes);
                 self.waiting = None;
                 Poll::Ready(Ok(()))
@@ -184,6 +190,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
 
     /// Called when nothing is there to read: has the deadline of this phase passed?
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            // A connection that waits holds no buffer.
+            self.held = BytesMut::new();
+        }
         let phase = self.framing.phase(self.held.len());
         let limit = match phase {
             Phase::Idle if !self.turns.all_finished(self.framing.requests()) => None,

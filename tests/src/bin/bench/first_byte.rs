@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
+use linkspan_tests::devices::one_byte_device;
 use linkspan_tests::https::Https;
 use linkspan_tests::line::{End, Line, Way};
 use linkspan_tests::netns::Namespace;
@@ -27,7 +28,7 @@ pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Rep
     public.host("localhost", "10.77.0.2")?;
     site.host("localhost", "10.77.0.2")?;
     let device: SocketAddr = "10.77.0.1:8080".parse()?;
-    let _device = inside(&site, move || serve(device))?;
+    site.inside(move || one_byte_device(device))?;
     let at: SocketAddr = "10.77.0.2:8443".parse()?;
     std::fs::create_dir_all(folder)?;
     let setup = ServerSetup::inside(&folder.join("server"), &public, at);
@@ -53,12 +54,12 @@ pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Rep
     }
     names.push("linkspan");
     let login = (server.https()?, server.console(), server.password()?);
-    let token = inside(&public, move || runtime()?.block_on(login.0.sign_in(&login.1, "admin", &login.2)))?;
+    let token = public.inside_async(async move || login.0.sign_in(&login.1, "admin", &login.2).await)?;
     visitors.push(Visitor::Linkspan { https: server.https()?, url: format!("{}/", server.device("origin")), token });
 
     let mut rows = [Vec::new(), Vec::new()];
     for visitor in visitors {
-        let (one, burst) = inside(&public, move || runtime()?.block_on(visitor.measure()))?;
+        let (one, burst) = public.inside_async(async move || visitor.measure().await)?;
         rows[0].push(Cell(format!("{:.0}", one.as_secs_f64() * 1000.0)));
         rows[1].push(Cell(format!("{:.0}", burst.as_secs_f64() * 1000.0)));
     }
@@ -117,34 +118,4 @@ impl Visitor {
         }
         Ok(begin.elapsed())
     }
-}
-
-/// A device that answers each request with one byte.
-fn serve(address: SocketAddr) -> Result<std::thread::JoinHandle<()>> {
-    use std::io::{Read, Write};
-    let listener = std::net::TcpListener::bind(address)?;
-    Ok(std::thread::Builder::new().name("device".into()).spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let answer = move || -> Result<()> {
-                let mut socket = socket;
-                let mut buffer = [0; 4096];
-                while socket.read(&mut buffer)? > 0 {
-                    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n.")?;
-                }
-                Ok(())
-            };
-            drop(std::thread::spawn(answer));
-        }
-    })?)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
-}
-
-/// Does something on a thread of its own inside the namespace.
-fn inside<T: Send + 'static>(namespace: &Namespace, act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let enter = namespace.enter()?;
-    let thread = std::thread::spawn(move || enter.here().and_then(|()| act()));
-    thread.join().map_err(|_| anyhow!("a measuring thread panicked"))?.context("inside a namespace")
 }

@@ -1,6 +1,6 @@
 //! The two programs of ours that the demo runs, watched over and ended in order.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub(crate) struct Programs {
     pub(crate) server: Server,
     gateway: Option<Gateway>,
     restarts: Vec<Instant>,
+    _lock: File,
 }
 
 impl Programs {
@@ -40,12 +41,15 @@ impl Programs {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.with_context(|| format!("cannot make {}; choose another folder with --dir", dir.display()))?;
         let dir = dir.canonicalize()?;
+        let lock = File::create(dir.join("demo.lock"))?;
+        let busy = || format!("another demo uses {}; choose another folder with --dir", dir.display());
+        lock.try_lock().with_context(busy)?;
         let binaries = Binaries::beside_me()?;
         for name in ["linkspan-server", "linkspan-gateway", "linkspan"] {
             binaries.path(name)?;
         }
         let server = Server::start(&binaries, ServerSetup::on_ports(&dir, port, http_port)).await?;
-        Ok(Self { dir, binaries, server, gateway: None, restarts: Vec::new() })
+        Ok(Self { dir, binaries, server, gateway: None, restarts: Vec::new(), _lock: lock })
     }
 
     pub(crate) fn start_gateway(&mut self, site: &Site) -> Result<()> {

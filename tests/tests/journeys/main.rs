@@ -1,0 +1,15 @@
+//! The journeys: what people do with Linkspan, from their own program to the device and back, against real parts.
+//!
+//! Every test has its own server, gateways, devices, ports and files, so that all of them run side by side. Server and
+//! gateway are in the test's process where nothing else is asked for, and the real programs where a test kills, stops or
+//! measures them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
+mod command;
+mod origin;
+mod raw_stream;
+mod site;
+mod ssh;
+mod vnc;
+mod web;
