@@ -134,7 +134,7 @@ async fn pictures_for_the_readme() {
     }
 
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
-    world.browser.screen(Screen { width: 1120, height: 720, dark: false }).await.unwrap();
+    world.browser.screen(Screen { width: 840, height: 600, dark: false }).await.unwrap();
     world.open("plc1").await.unwrap();
     world.browser.click("#main a[href='/login']").await.unwrap();
     world.browser.fill("input[type=password]", "operator").await.unwrap();
@@ -145,14 +145,14 @@ async fn pictures_for_the_readme() {
     let page = world.browser.screenshot("plc1").await.unwrap();
     world.browser.open(&world.rig.console()).await.unwrap();
     world.browser.shows("6 devices, 5 online").await.unwrap();
-    world.browser.evaluate("document.activeElement.blur()").await.unwrap();
+    world.browser.evaluate("document.documentElement.style.scrollbarWidth = 'none'").await.unwrap();
     let list = world.browser.screenshot("devices").await.unwrap();
     let both = list.with_file_name("both.html");
     assert_eq!(page.parent(), both.parent(), "it shows the pictures beside it");
     std::fs::write(&both, include_str!("side-by-side.html")).unwrap();
-    world.browser.screen(Screen { width: 1600, height: 600, dark: false }).await.unwrap();
+    world.browser.screen(Screen { width: 1760, height: 690, dark: false }).await.unwrap();
     world.browser.open(&format!("file://{}", both.display())).await.unwrap();
-    world.browser.until("[...document.images].every((i) => i.naturalWidth === 1120)").await.unwrap();
+    world.browser.until("[...document.images].every((i) => i.naturalWidth === 840)").await.unwrap();
     let demo = world.browser.screenshot("demo").await.unwrap();
     let size = std::fs::metadata(&demo).unwrap().len();
     assert!(size < 200_000, "{size} bytes");
