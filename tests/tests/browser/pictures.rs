@@ -17,6 +17,8 @@ const SCREENS: [(&str, Screen); 4] = [
     ("phone-dark", Screen { width: 390, height: 844, dark: true }),
 ];
 
+const NO_SCROLLBAR: &str = "document.documentElement.style.scrollbarWidth = 'none'";
+
 /// Nothing is cut off on any of the screens, and what there is to press is large enough for a thumb.
 async fn fits(world: &World, page: &str) {
     for (name, screen) in SCREENS {
@@ -134,25 +136,29 @@ async fn pictures_for_the_readme() {
     }
 
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
-    world.browser.screen(Screen { width: 840, height: 600, dark: false }).await.unwrap();
+    world.browser.screen(Screen { width: 880, height: 640, dark: false }).await.unwrap();
     world.open("plc1").await.unwrap();
     world.browser.click("#main a[href='/login']").await.unwrap();
     world.browser.fill("input[type=password]", "operator").await.unwrap();
     world.browser.click("form button").await.unwrap();
     world.browser.shows("logged in as operator").await.unwrap();
-    world.browser.until("Number(document.getElementById('uptime').textContent) > 9").await.unwrap();
+    world.browser.fill("input[name=level]", "72").await.unwrap();
+    world.browser.click("form button").await.unwrap();
+    world.browser.shows("Setpoint level 72.0 % by operator").await.unwrap();
+    world.browser.until("document.getElementById('p1').getAttribute('fill') === '#3fce4f'").await.unwrap();
     world.browser.shows("live").await.unwrap();
+    world.browser.evaluate(NO_SCROLLBAR).await.unwrap();
     let page = world.browser.screenshot("plc1").await.unwrap();
     world.browser.open(&world.rig.console()).await.unwrap();
     world.browser.shows("6 devices, 5 online").await.unwrap();
-    world.browser.evaluate("document.documentElement.style.scrollbarWidth = 'none'").await.unwrap();
+    world.browser.evaluate(NO_SCROLLBAR).await.unwrap();
     let list = world.browser.screenshot("devices").await.unwrap();
     let both = list.with_file_name("both.html");
     assert_eq!(page.parent(), both.parent(), "it shows the pictures beside it");
     std::fs::write(&both, include_str!("side-by-side.html")).unwrap();
-    world.browser.screen(Screen { width: 1760, height: 690, dark: false }).await.unwrap();
+    world.browser.screen(Screen { width: 1840, height: 730, dark: false }).await.unwrap();
     world.browser.open(&format!("file://{}", both.display())).await.unwrap();
-    world.browser.until("[...document.images].every((i) => i.naturalWidth === 840)").await.unwrap();
+    world.browser.until("[...document.images].every((i) => i.naturalWidth === 880)").await.unwrap();
     let demo = world.browser.screenshot("demo").await.unwrap();
     let size = std::fs::metadata(&demo).unwrap().len();
     assert!(size < 200_000, "{size} bytes");
