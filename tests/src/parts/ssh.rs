@@ -114,7 +114,7 @@ fn config(folder: &Path, login: &Login, port: u16) -> Result<String> {
         Login::Shell => format!("AuthorizedKeysFile \"{folder}/authorized-keys\"\nSubsystem sftp internal-sftp\n"),
         // The file is read by us, not by the user, who need not be able to look into the folder.
         Login::Program { user, command } => format!(
-            "AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/cat {folder}/authorized-keys\n\
+            "AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/cat \"{folder}/authorized-keys\"\n\
              AuthorizedKeysCommandUser {myself}\nAllowUsers {user}\nDisableForwarding yes\nPermitUserRC no\n\
              ForceCommand {command}\n"
         ),

@@ -37,6 +37,19 @@ async fn a_stranger_comes_back_to_exactly_the_page_they_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_out_the_s_of_https_gets_there() {
+    let device = Recorder::start("<p>a device</p>", &[]).await.unwrap();
+    let world = World::start(&[("plc1", device.address())]).await.unwrap();
+    let url = format!("{}/a?b=c", world.rig.device("plc1"));
+    world.browser.open(&url.replacen("https", "http", 1)).await.unwrap();
+    world.sign_in().await.unwrap();
+    world.browser.is_at(&url).await.unwrap();
+    world.browser.open(&world.rig.console().replacen("https", "http", 1)).await.unwrap();
+    world.browser.is_at(&format!("{}/", world.rig.console())).await.unwrap();
+    world.browser.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tabs_sign_in_at_once() {
     let device = Recorder::start("<p>a device</p>", &[]).await.unwrap();
     let world = World::start(&[("plc1", device.address()), ("plc2", device.address())]).await.unwrap();
