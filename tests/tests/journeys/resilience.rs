@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
 use crate::origin::{Call, Origin};
-use crate::world::{World, status};
+use crate::world::{World, status as status_of};
 
 /// A device that says its name to every request.
 async fn named(mut call: Call, name: &'static str) {
@@ -99,7 +99,7 @@ async fn of_two_gateways_with_one_identity_the_newest_wins_and_the_older_comes_b
     });
     assert!(peace.await.is_err(), "the first answered again while the second was there");
     assert_eq!(world.seen().await.unwrap()["since"], since);
-    let of_second = status(&world.binaries, &second.config_file()).unwrap();
+    let of_second = status_of(&world.binaries, &second.config_file()).unwrap();
     assert_eq!((&of_second["link"]["state"], &of_second["link"]["reconnects"]), (&"connected".into(), &0.into()));
     // Its next look is half a minute after it was told. Then the place is free.
     second.process().stop(PATIENCE).await.unwrap();
@@ -233,6 +233,34 @@ async fn a_gateway_behind_tinyproxy_comes_back_with_it() {
     let path = folder.path().to_owned();
     let tiny = Proxy::start_tiny(&path).await.unwrap();
     through(tiny, folder, async |port| Proxy::start_tiny_on(&path, port).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_refuses_is_named_and_its_password_is_not() {
+    let (folder, device) = (tempfile::tempdir().unwrap(), device("press 3").await);
+    let mut world = world(&device).await;
+    for (proxy, status) in
+        [(Proxy::start(folder.path()).await.unwrap(), "407"), (Proxy::start_tiny(folder.path()).await.unwrap(), "401")]
+    {
+        let with_proxy = world.config.clone().proxy(&proxy.url_with_wrong_password());
+        with_proxy.write(&world.folder().join("gateway")).unwrap();
+        world.gateway.restart().unwrap();
+        world.wait_until_online(false).await.unwrap();
+        let (binaries, file) = (world.binaries.clone(), world.gateway.config_file());
+        until("the proxy's refusal in the status", PATIENCE, async || {
+            let error = status_of(&binaries, &file)?["link"]["last_error"].to_string();
+            ensure!(error.contains("proxy") && error.contains(status), "{error}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        world.wait_for_word("proxy").await.unwrap();
+        assert!(!world.gateway.process().output().contains("wrong"), "{}", world.gateway.process().output());
+    }
+    // The right one is found as soon as it is written down.
+    world.config.write(&world.folder().join("gateway")).unwrap();
+    world.gateway.process().signal(Signal::SIGHUP).unwrap();
+    world.wait_for_page("plc1", 200, "press 3").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

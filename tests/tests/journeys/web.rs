@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use linkspan_tests::devices::Camera;
+use linkspan_tests::devices::{Camera, Plc};
 use linkspan_tests::noise::noise;
 use linkspan_tests::parts::{Lighttpd, Nginx, free_port, loopback};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -414,6 +414,27 @@ async fn two_devices_never_share_a_cookie() {
     let seen: Vec<_> = one.heads().iter().map(has_cookie).collect();
     assert_eq!(seen, [false, false, true], "{:?}", one.heads());
     assert!(two.heads().iter().all(|head| !has_cookie(head)), "{:?}", two.heads());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_logs_in_to_a_controller_and_changes_a_setpoint() {
+    let plc = Plc::start(loopback(0), "plc1.local").await.unwrap();
+    let web = ("web", "http", plc.address());
+    let site = Site::open(|config| config.device("plc1", "a controller", &[web])).await.unwrap();
+    let jar = site.folder().join("jar");
+    let jar = ["-b", jar.to_str().unwrap(), "-c", jar.to_str().unwrap()];
+    let origin = format!("Origin: {}", site.rig.device("plc1"));
+    let post = async |form: &'static str, path: &str| {
+        site.fetch(&[&jar[..], &["-H", &origin, "-d", form, &site.url("plc1", path)]].concat()).await.unwrap()
+    };
+    assert_eq!(post("level=70", "/setpoint").await.header("location"), "/login", "nobody has logged in");
+    // The device says that its cookie is for plc1.local; the jar keeps it for the host that people see.
+    post("user=operator&password=operator", "/login").await;
+    assert_eq!(post("level=70", "/setpoint").await.status, 303);
+    let page = site.fetch(&[&jar[..], &[&site.url("plc1", "/")]].concat()).await.unwrap().text();
+    assert!(page.contains("logged in as"), "{page}");
+    let values = site.fetch(&[&site.url("plc1", "/api/values")]).await.unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&values.body).unwrap()["setpoint"], 70.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
