@@ -131,7 +131,8 @@ Examples:
   linkspan devices --json | jq -r '.devices[] | select(.online) | .name'";
 
 const CONNECT: &str = "\
-Without SERVICE the only service of the device is meant, or the only one for ssh.
+Without SERVICE the only service of the device is meant, or the only one for ssh. A number is the
+name of a service, or else its port on the device.
 
 The end of standard input is passed on to the device while its answer is still read, and the end
 of the answer closes standard output. When the connection fails, a line on standard error says

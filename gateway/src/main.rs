@@ -162,6 +162,9 @@ fn start_log() {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
+        // At `trace` it writes whole messages: the secret, and all that passes.
+        .filter_module("tungstenite", LevelFilter::Info)
+        .filter_module("tokio_tungstenite", LevelFilter::Info)
         .format(move |out, record| {
             let prefix = prefix(record, journal);
             record.args().to_string().lines().try_for_each(|line| writeln!(out, "{prefix}{line}"))

@@ -274,7 +274,8 @@ async fn devices_that_the_server_does_not_publish_are_told() {
     assert_eq!((reported[0].services[0].host.as_str(), reported[0].services[0].port), ("127.0.0.1", 1));
     let refused = DeviceRefused { name: "plc1".parse().unwrap(), reason: "the name is taken\n".into() };
     link.handle.send(&serde_json::json!({"type": "tomorrow", "x": 1})).unwrap();
-    link.handle.send(&ServerToGateway::DevicesTaken { refused: vec![refused] }).unwrap();
+    let of_others = DeviceRefused { name: "cam9".parse().unwrap(), reason: "not ours".into() };
+    link.handle.send(&ServerToGateway::DevicesTaken { refused: vec![of_others, refused] }).unwrap();
     let told = gateway.site.eventually("refused", |s| s.devices[0].refused.is_some()).await;
     assert_eq!(told.devices[0].refused.as_deref(), Some("the name is taken"));
     gateway.stop().await;

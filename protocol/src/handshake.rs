@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use crate::frame::{Frame, FrameError};
 use crate::limits::HANDSHAKE_DEADLINE;
 use crate::message::{Close, CloseReason, Hello, Refused, RefusedReason, VERSION, Welcome};
+use crate::text::tame;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +36,10 @@ pub enum HandshakeError {
     #[error("the server wants version {0} of the language, this program speaks {VERSION}")]
     Version(u32),
     /// The server refused, and said why.
-    #[error("refused by the server ({:?}): {}", .0.reason, .0.text)]
+    #[error("refused by the server ({:?}): {}", .0.reason, tame(&.0.text))]
     Refused(Refused),
     /// The server closed the link at once, and said why.
-    #[error("closed by the server ({:?}): {}", .0.reason, .0.text)]
+    #[error("closed by the server ({:?}): {}", .0.reason, tame(&.0.text))]
     Closed(Close),
 }
 

@@ -46,11 +46,11 @@ fn check_label(text: &str, max: usize) -> Result<(), NameError> {
     if text.len() > max {
         return Err(NameError::TooLong { len: text.len(), max });
     }
+    if let Some(bad) = text.chars().find(|c| !matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-')) {
+        return Err(NameError::Character(bad));
+    }
     if text.chars().any(|c| c.is_ascii_uppercase()) {
         return Err(NameError::UpperCase(text.to_ascii_lowercase()));
-    }
-    if let Some(bad) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
-        return Err(NameError::Character(bad));
     }
     if text.starts_with('-') || text.ends_with('-') || text.contains("--") {
         return Err(NameError::Hyphen);
@@ -156,6 +156,7 @@ mod tests {
         }
         assert_eq!("".parse::<DeviceName>(), Err(NameError::Empty));
         assert_eq!("PLC1".parse::<DeviceName>(), Err(NameError::UpperCase("plc1".into())));
+        assert_eq!("PLC 1".parse::<DeviceName>(), Err(NameError::Character(' ')));
         assert_eq!("plc 1".parse::<DeviceName>(), Err(NameError::Character(' ')));
         assert_eq!("plc.1".parse::<DeviceName>(), Err(NameError::Character('.')));
         assert_eq!("größe".parse::<DeviceName>(), Err(NameError::Character('ö')));

@@ -16,4 +16,5 @@ pub mod mux;
 #[cfg(feature = "io")]
 pub mod pipe;
 pub mod session;
+pub mod text;
 mod varint;

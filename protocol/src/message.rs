@@ -272,6 +272,9 @@ pub enum Verify {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         server_name: Option<String>,
     },
+    /// A way that this program does not know: no connection is made, since none can be trusted as meant.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Time left for a gateway to reach a device, carried in OPEN in whole milliseconds.

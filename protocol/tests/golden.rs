@@ -310,6 +310,7 @@ fn devices_as_json() {
         assert_eq!(kind.as_str(), word);
     }
     reads(r#""carrier-pigeon""#, &ServiceKind::Unknown);
+    reads(r#"{"mode":"dane","usage":3}"#, &Verify::Unknown);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
-use edge::tls::{Certificates, Source};
+use edge::tls::{Certificates, Source, TlsError};
 use link::Gate;
 use link::registry::Registry;
 use observe::{Metrics, Observer};
@@ -49,7 +49,7 @@ impl Server {
         config.create_state_dir()?;
         let store = Store::open(&config.store.url).await.context("the database cannot be used")?;
         let certificates = Certificates::load(certificate_source(&config))?;
-        certificates.warn_if_ending();
+        warn_of_certificate(&certificates, &config);
         let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
         let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
         Ok(Self { config, store, certificates, https, http })
@@ -80,7 +80,7 @@ impl Server {
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { config, store, certificates, https, http } = self;
         let site = Arc::new(config.site);
-        let house = House::new(config.limits.max_connections);
+        let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
         let access = Access::new(store.clone(), config.access);
@@ -121,6 +121,26 @@ impl Server {
         }
         store.close().await;
         Ok(())
+    }
+}
+
+/// Looks at the certificate that the configuration names, and logs what is unwise about it. An own authority is left
+/// alone: it is made when the server starts.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn check_certificate(config: &Config) -> Result<(), TlsError> {
+    if matches!(config.tls, config::Tls::Files { .. }) {
+        warn_of_certificate(&Certificates::load(certificate_source(config))?, config);
+    }
+    Ok(())
+}
+
+fn warn_of_certificate(certificates: &Certificates, config: &Config) {
+    certificates.warn_if_ending();
+    let device = format!("any-device.{}", config.site.zone);
+    for host in certificates.unnamed(&[&config.site.console, &device]) {
+        tracing::warn!(host, "the certificate does not name this host: browsers and gateways will refuse it there");
     }
 }
 

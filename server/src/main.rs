@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use linkspan_server::Server;
-use linkspan_server::edge::tls::Certificates;
+use linkspan_server::edge::tls::{Certificates, TlsError};
 use linkspan_server::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
-use cli::{Cli, Command, Exit, UNAVAILABLE, USAGE};
+use cli::{CONFIG, Cli, Command, Exit, UNAVAILABLE, USAGE};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -62,7 +63,10 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let server = Server::open(config).await.map_err(|error| Exit { code: UNAVAILABLE, error })?;
+    let server = Server::open(config).await.map_err(|error| {
+        let code = if error.is::<TlsError>() { CONFIG } else { UNAVAILABLE };
+        Exit { code, error }
+    })?;
     let certificates = server.certificates();
     let shutdown = CancellationToken::new();
     let mut served = std::pin::pin!(server.serve(shutdown.clone()));
@@ -106,8 +110,7 @@ async fn reload_certificate_when_told(certificates: &Certificates) -> Result<(),
 /// To standard error: with colours and times on a terminal; without colours elsewhere, and without times in the
 /// journal, which has its own.
 fn log(filter: &str) -> Result<(), Exit> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| Exit::says(USAGE, format_args!("--log {filter}: {error}")))?;
+    let filter = levels(filter).map_err(|error| Exit::says(USAGE, format_args!("--log {filter}: {error}")))?;
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
@@ -117,4 +120,46 @@ fn log(filter: &str) -> Result<(), Exit> {
         lines.init()
     }
     Ok(())
+}
+
+/// What to log. The WebSocket library would write whole messages at `trace`: gateways' secrets, and all that people type.
+fn levels(filter: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{filter},tungstenite=info,tokio_tungstenite=info"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_message_of_a_link_is_logged_at_any_level() {
+        for asked in ["trace", "debug,tungstenite=trace", "linkspan_server=trace,trace"] {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = tracing_subscriber::fmt().with_env_filter(levels(asked).unwrap());
+            tracing::subscriber::with_default(lines.with_writer(move || writer.clone()).finish(), || {
+                tracing::trace!(target: "tungstenite::protocol", "Received message {{\"secret\": \"CANARY\"}}");
+                tracing::trace!(target: "tokio_tungstenite", "CANARY");
+                tracing::debug!(target: "linkspan_server::link", "ours");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(text.contains("ours") && !text.contains("CANARY"), "{asked}: {text}");
+        }
+        assert!(levels("linkspan=loud").is_err());
+    }
 }

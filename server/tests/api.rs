@@ -164,9 +164,9 @@ async fn what_the_lists_say() {
         "name": "plc1", "description": "Press 7", "tags": ["hall-2"], "gateway": "here", "online": true,
         "since": "2023-11-14T22:15:00Z",
         "services": [
-            {"name": "ssh", "kind": "ssh"},
-            {"name": "web", "kind": "http", "url": "https://plc1.z.test:8443/"},
-            {"name": "cam", "kind": "https", "url": "https://plc1--cam.z.test:8443/"},
+            {"name": "ssh", "kind": "ssh", "port": 22},
+            {"name": "web", "kind": "http", "port": 80, "url": "https://plc1.z.test:8443/"},
+            {"name": "cam", "kind": "https", "port": 443, "url": "https://plc1--cam.z.test:8443/"},
         ],
     });
     let hmi = json!({

@@ -108,6 +108,16 @@ fn check_says_what_is_unwise_and_what_is_missing() {
     let output = ask(&["check", "--config", file.to_str().unwrap()]);
     assert_code(&output, 78);
     assert!(stderr(&output).contains("c.pem"), "{}", stderr(&output));
+    for name in ["c.pem", "k.pem"] {
+        std::fs::write(dir.path().join(name), "not a certificate").unwrap();
+    }
+    for command in ["check", "run"] {
+        let output = ask(&[command, "--config", file.to_str().unwrap()]);
+        assert_code(&output, 78);
+        assert!(stderr(&output).contains("BEGIN CERTIFICATE"), "{}", stderr(&output));
+    }
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    assert_code(&ask(&["check", "--config", file.to_str().unwrap()]), 78);
     assert!(!dir.path().join("state").exists(), "check changes nothing");
 }
 

@@ -71,6 +71,9 @@ pub(crate) struct Service {
     /// What is spoken: `http`, `ssh`, …
     #[serde(default)]
     pub(crate) kind: String,
+    /// The port on the device.
+    #[serde(default)]
+    pub(crate) port: Option<u16>,
 }
 
 /// Why a question was not answered.

@@ -5,11 +5,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use linkspan_protocol::frame::Target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+/// A server that asks again and again for what is not listed must not fill the log of a router.
+const UNLISTED_AGAIN: Duration = Duration::from_secs(60);
 
 /// Sums over all streams since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(crate) struct Outcome {
 pub(super) struct Board {
     totals: Mutex<Totals>,
     services: Mutex<HashMap<String, ServiceState>>,
+    /// When it was last said that something was asked for that is not listed.
+    unlisted: Mutex<Option<Instant>>,
 }
 
 impl Board {
@@ -56,8 +62,24 @@ impl Board {
         lock(&self.services).get(&key(device, service)).cloned().unwrap_or_default()
     }
 
-    pub(super) fn outcome(&self, target: &Target, error: Option<String>) {
-        self.update(target, |state| state.last = Some(Outcome { at: Instant::now(), error }));
+    /// Notes how an attempt ended; true if the one before it ended otherwise.
+    pub(super) fn outcome(&self, target: &Target, error: Option<String>) -> bool {
+        let mut news = true;
+        self.update(target, |state| {
+            news = state.last.as_ref().is_none_or(|last| last.error != error);
+            state.last = Some(Outcome { at: Instant::now(), error });
+        });
+        news
+    }
+
+    /// Whether it is time to say again that something is asked for that is not listed.
+    pub(super) fn unlisted_is_news(&self) -> bool {
+        let mut last = lock(&self.unlisted);
+        let news = last.is_none_or(|at| at.elapsed() >= UNLISTED_AGAIN);
+        if news {
+            *last = Some(Instant::now());
+        }
+        news
     }
 
     /// Counts a stream as open until the guard is dropped.
@@ -135,5 +157,24 @@ impl AsyncWrite for Counted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_again_and_again_is_no_news() {
+        let board = Board::default();
+        let (device, service) = ("plc1".parse().unwrap(), "web".parse().unwrap());
+        let target = Target { device, service, deadline: Duration::ZERO };
+        let refused = || Some("refused".to_owned());
+        let outcomes = [refused(), refused(), None, None, refused(), Some("timed out".to_owned())];
+        assert_eq!(outcomes.map(|error| board.outcome(&target, error)), [true, false, true, false, true, true]);
+        assert!(board.unlisted_is_news());
+        assert!(!board.unlisted_is_news());
+        tokio::time::advance(UNLISTED_AGAIN).await;
+        assert!(board.unlisted_is_news());
     }
 }

@@ -39,7 +39,8 @@ impl Carrier {
     pub(super) async fn carry(mut self, mut stream: Stream) {
         let name = format!("{}:{}", self.target.device, self.target.service);
         let Some(place) = place(&self.config.borrow(), &self.target) else {
-            log::warn!("{name} was asked for, and is not in the configuration");
+            let level = if self.board.unlisted_is_news() { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "{name} was asked for, and is not in the configuration");
             return stream.reset(ResetReason::NotListed, "the gateway's configuration does not list this service");
         };
         let _open = self.board.open(&self.target);
@@ -51,9 +52,9 @@ impl Carrier {
                 self.pipe(&name, &place, &mut stream, &mut device).await;
             }
             Err(Refusal { reason, text }) => {
-                log::info!("{name}: {text}");
                 stream.reset(reason, &text);
-                self.board.outcome(&self.target, Some(text));
+                let news = self.board.outcome(&self.target, Some(text.clone()));
+                log::log!(if news { log::Level::Info } else { log::Level::Debug }, "{name}: {text}");
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use linkspan_protocol::driver::websocket_config;
 use linkspan_protocol::handshake::{HandshakeError, greet};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, Welcome};
+use linkspan_protocol::text::tame;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::http::{Response, Uri, header};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error as WsError};
 
 use super::backoff::Retry;
-use super::failure::{Failure, Step, tame};
+use super::failure::{Failure, Step};
 use super::{closed, proxy, tls};
 use crate::config::{HostPort, Server};
 use crate::platform::tcp;

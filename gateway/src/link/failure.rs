@@ -82,12 +82,3 @@ impl Failure {
         Self { retry, ..self }
     }
 }
-
-/// A stranger's text for logs and terminals: one line, bounded, without control characters.
-pub(super) fn tame(text: &str) -> String {
-    let mut tamed: String = text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(200).is_some() {
-        tamed.push('…');
-    }
-    tamed.trim().to_owned()
-}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
 use linkspan_protocol::limits::{GATEWAY_WINDOW, PING_AFTER, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
+use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,7 +21,6 @@ pub use self::backoff::{Backoff, Retry};
 pub use self::failure::{Failure, Step};
 pub(crate) use self::tls::system_has_authorities;
 
-use self::failure::tame;
 use crate::Phase;
 use crate::config::Config;
 use crate::forward::Forwarder;
@@ -207,15 +207,25 @@ impl Link {
 
     fn hear(&self, message: &[u8]) {
         match serde_json::from_slice(message) {
-            Ok(ServerToGateway::DevicesTaken { mut refused }) => {
-                for device in &mut refused {
-                    device.reason = tame(&device.reason);
-                    log::warn!("the server does not publish {}: {}", device.name, device.reason);
-                }
-                self.report.send_modify(|report| report.refused = refused);
-            }
+            Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
             Ok(ServerToGateway::Unknown) => log::debug!("the server sent a message that this version does not know"),
             Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
+        }
+    }
+
+    /// Notes which devices of ours the server does not publish, and says so if it is news: a server that talks of others,
+    /// or repeats itself, must not fill the log.
+    fn note_refused(&self, told: &[DeviceRefused]) {
+        let config = self.config.borrow().clone();
+        let of_ours = config.devices.iter().filter_map(|listed| told.iter().find(|device| device.name == listed.name));
+        let refused: Vec<_> =
+            of_ours.map(|device| DeviceRefused { reason: tame(&device.reason), ..device.clone() }).collect();
+        let news = self.report.borrow().refused != refused;
+        if news {
+            for device in &refused {
+                log::warn!("the server does not publish {}: {}", device.name, device.reason);
+            }
+            self.report.send_modify(|report| report.refused = refused);
         }
     }
 

@@ -1,11 +1,12 @@
 //! Asks an HTTP proxy for the way to the server: CONNECT (RFC 9110, section 9.3.6) with Basic credentials (RFC 7617).
 
 use data_encoding::BASE64;
+use linkspan_protocol::text::tame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::backoff::Retry;
-use super::failure::{Failure, Step, tame};
+use super::failure::{Failure, Step};
 use crate::config::{HostPort, Proxy};
 
 /// Longest answer to CONNECT, in bytes: its header section and nothing after it.

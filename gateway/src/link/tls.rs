@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use linkspan_protocol::text::tame;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::backoff::Retry;
-use super::failure::{Failure, Step, tame};
+use super::failure::{Failure, Step};
 use crate::config::{Fingerprint, Server, Trust};
 
 /// Speaks TLS over a connection that leads to the server. The authorities are read anew each time, so that a renewed

@@ -33,6 +33,7 @@ use crate::message::{Close, CloseReason};
 use crate::mux::Event;
 pub use crate::mux::{OpenError, Role, Settings};
 use crate::session::{ControlError, Session, SessionError};
+use crate::text::tame;
 
 /// WebSocket messages handled before writing gets its turn.
 const READ_BURST: usize = 16;
@@ -189,7 +190,7 @@ impl fmt::Debug for LinkHandle {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
     /// The other end closed it and said why.
-    #[error("closed by the other end ({:?}) {}", .0.reason, .0.text)]
+    #[error("closed by the other end ({:?}) {}", .0.reason, tame(&.0.text))]
     Closed(Close),
     /// This end closed it.
     #[error("closed")]

@@ -126,21 +126,19 @@ mod tests {
         let passwords = Passwords::default();
         let hash = passwords.hash(&Secret::new("correct horse")).await.unwrap();
         let wrong = Secret::new("wrong password");
-        // The best of several runs: other work on the machine only ever adds.
+        // The best of as many runs as it takes: other work on the machine only ever adds.
         let mut best = [Duration::MAX; 2];
-        let mut ratio = f64::NAN;
-        for _ in 0..100 {
+        let same = |best: [Duration; 2]| (0.7..1.4).contains(&(best[0].as_secs_f64() / best[1].as_secs_f64()));
+        let mut runs = 0;
+        while runs < 7 || (runs < 100 && !same(best)) {
+            runs += 1;
             for (best, kept) in best.iter_mut().zip([None, Some(hash.clone())]) {
                 let start = std::time::Instant::now();
                 assert_eq!(passwords.check(&wrong, kept).await, Ok(false));
                 *best = start.elapsed().min(*best);
             }
-            ratio = best[0].as_secs_f64() / best[1].as_secs_f64();
-            if (0.7..1.4).contains(&ratio) {
-                break;
-            }
         }
-        assert!((0.7..1.4).contains(&ratio), "{best:?}");
+        assert!(same(best), "{best:?}");
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ pub struct ServiceView {
     pub name: String,
     /// What is spoken there.
     pub kind: String,
+    /// The port on the device.
+    pub port: u16,
     /// The page, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -139,7 +141,7 @@ fn view(state: &ConsoleState, device: &Device) -> DeviceView {
             let label = if first { name.to_owned() } else { format!("{name}--{}", service.name) };
             format!("{}/", state.site.origin_of(&label))
         });
-        ServiceView { name: service.name.to_string(), kind: service.kind.as_str().to_owned(), url }
+        ServiceView { name: service.name.to_string(), kind: service.kind.as_str().to_owned(), port: service.port, url }
     });
     DeviceView {
         services: services.collect(),

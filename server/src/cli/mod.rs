@@ -167,15 +167,9 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
     }
 }
 
-/// Files that the configuration names must be there; their contents are looked at when the server starts.
+/// What the configuration names must be there and fit; nothing is made or opened.
 fn check(config: &Config) -> Result<(), Exit> {
-    if let linkspan_server::config::Tls::Files { certificate_file, key_file } = &config.tls {
-        for file in [certificate_file, key_file] {
-            std::fs::File::open(file)
-                .with_context(|| format!("cannot read {}", file.display()))
-                .map_err(|error| Exit { code: CONFIG, error })?;
-        }
-    }
+    linkspan_server::check_certificate(config).map_err(|error| Exit::new(CONFIG, error))?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -96,7 +96,7 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {} (write it, or name another one with --config)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -112,7 +112,7 @@ pub enum ConfigError {
         problems: Vec<Problem>,
     },
     /// The state directory cannot be made.
-    #[error("cannot create the state directory {path}: {source}")]
+    #[error("cannot create the state directory {}", path.display())]
     StateDir {
         /// The directory.
         path: PathBuf,

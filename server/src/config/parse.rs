@@ -158,11 +158,12 @@ fn path_from(base: &Path, text: &str) -> Result<PathBuf, String> {
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|signed| Duration::try_from(signed).ok())
-        .filter(|time| !time.is_zero() && *time <= LONGEST)
-        .ok_or_else(|| format!("`{text}` is not a time; write `30s`, `5m` or `12h`"))
+    let time = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
+    match time.filter(|time| !time.is_zero()) {
+        Some(time) if time <= LONGEST => Ok(time),
+        Some(_) => Err(format!("`{text}` is too long; the longest time is a year, `8784h`")),
+        None => Err(format!("`{text}` is not a time; write `30s`, `5m` or `12h`")),
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +220,15 @@ mod tests {
         }
         let found = parse(&all, Path::new("/etc/linkspan")).unwrap_err();
         assert_eq!(found.len(), 1, "only self_signed stands against the files: {found:?}");
+    }
+
+    #[test]
+    fn times_have_bounds() {
+        assert_eq!(duration("8784h"), Ok(LONGEST));
+        assert_eq!(duration("8785h").unwrap_err(), "`8785h` is too long; the longest time is a year, `8784h`");
+        for not in ["", "0s", "-5s", "5", "soon", "99999999999999999999h"] {
+            assert_eq!(duration(not).unwrap_err(), format!("`{not}` is not a time; write `30s`, `5m` or `12h`"));
+        }
     }
 
     #[test]

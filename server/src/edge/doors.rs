@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use linkspan_protocol::message::DeviceReport;
+use linkspan_protocol::text::tame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
@@ -118,7 +119,7 @@ impl DeviceStream for Stream {
             ResetReason::DeviceReset | ResetReason::Idle | ResetReason::Cancelled => Fault::DeviceReset,
             ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost,
             ResetReason::StreamLimit => Fault::GatewayFull,
-            ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(reset.text.clone()),
+            ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(tame(&reset.text)),
         }
     }
 }

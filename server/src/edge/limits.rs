@@ -45,7 +45,16 @@ pub const H2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::fr
 pub const CONNECTIONS: usize = 18_000;
 /// Connections of one address (IPv6: of one /64) that have not finished their first request head. A whole fleet behind
 /// one carrier's address reconnects at once, so this cannot be small.
-pub const ARRIVING_PER_ADDRESS: usize = 1024;
+const ARRIVING_PER_ADDRESS: usize = 1024;
+
+/// One browser's.
+const ARRIVING_LEAST: usize = 16;
+
+/// The same where there is room for so many connections: no single address takes more than a quarter of it.
+pub fn arriving_per_address(connections: usize) -> usize {
+    (connections / 4).clamp(ARRIVING_LEAST, ARRIVING_PER_ADDRESS)
+}
+
 /// Pause after a failed accept: doubles from the first to the second.
 pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Idle time, interval and count of TCP keep-alive probes: a vanished client is noticed after two minutes.

@@ -80,7 +80,7 @@ impl House {
     pub fn new(connections: usize) -> Self {
         Self {
             room: Arc::new(Semaphore::new(connections)),
-            arrivals: Arrivals::new(limits::ARRIVING_PER_ADDRESS),
+            arrivals: Arrivals::new(limits::arriving_per_address(connections)),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),

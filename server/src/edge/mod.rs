@@ -3,6 +3,7 @@
 mod arrivals;
 pub mod body;
 pub mod connection;
+pub mod descriptors;
 pub mod doors;
 pub mod fault;
 pub mod headers;

@@ -1,5 +1,6 @@
 //! Walk 2 at the server: a gateway's WebSocket becomes a link that the registry knows, for as long as it lives.
 
+mod hear;
 pub mod registry;
 
 use std::net::SocketAddr;
@@ -17,8 +18,8 @@ use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::{CLOSE_DEADLINE, PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{
-    Close, CloseReason, GatewayToServer, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, ServerToGateway,
-    VERSION, Welcome,
+    Close, CloseReason, DeviceRefused, DeviceReport, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL,
+    ServerToGateway, VERSION, Welcome,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -27,6 +28,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::hear::Heard;
 use self::registry::{Admission, Candidate, Registered, Registry};
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
@@ -236,14 +238,14 @@ impl Member<'_> {
     /// Answers the gateway's control messages until the link ends, or the gateway talks nonsense.
     async fn converse(&self) {
         while let Some(json) = self.link.receive().await {
-            match serde_json::from_slice(&json) {
-                Ok(GatewayToServer::Devices { devices }) if self.registered.is_some() => {
-                    match self.gate.store.report_devices(self.id, &devices).await {
-                        Ok(refused) => self.answer(&ServerToGateway::DevicesTaken { refused }),
-                        Err(error) => warn!(gateway = %self.name, %error, "cannot keep a gateway's list of devices"),
+            match hear::read(&json) {
+                Ok(Heard::Devices { devices, refused, nameless }) if self.registered.is_some() => {
+                    if nameless > 0 {
+                        warn!(gateway = %self.name, nameless, "a gateway reports devices without a name that can be read");
                     }
+                    self.take_devices(&devices, refused).await;
                 }
-                Ok(GatewayToServer::Devices { .. } | GatewayToServer::Unknown) => {}
+                Ok(Heard::Devices { .. } | Heard::Unknown) => {}
                 Err(error) => {
                     warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
                     self.link.close(&Close {
@@ -253,6 +255,18 @@ impl Member<'_> {
                     });
                     return;
                 }
+            }
+        }
+    }
+
+    async fn take_devices(&self, devices: &[DeviceReport], mut refused: Vec<DeviceRefused>) {
+        match self.gate.store.report_devices(self.id, devices).await {
+            Ok(more) => {
+                refused.extend(more);
+                self.answer(&ServerToGateway::DevicesTaken { refused });
+            }
+            Err(error) => {
+                warn!(gateway = %self.name, error = error.in_full(), "cannot keep a gateway's list of devices");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Devices, as their gateways report them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use linkspan_protocol::id::{DeviceName, GatewayName};
@@ -40,45 +40,33 @@ impl Store {
         id: GatewayId,
         devices: &[DeviceReport],
     ) -> Result<Vec<DeviceRefused>, StoreError> {
-        let mut refused = Vec::new();
-        let mut named = HashSet::new();
+        let (reports, mut refused) = acceptable(devices);
+        // A fleet that comes back says what it said before: that costs no write, and no wait for other writers.
+        if self.has_reported(id, &reports).await? {
+            return Ok(refused);
+        }
         let mut write = self.write().await?;
-        let sql = "SELECT name FROM devices WHERE gateway_id <> $1";
-        let taken: Vec<(String,)> = sqlx::query_as(sql).bind(id.0).fetch_all(&mut *write).await?;
-        let taken: HashSet<String> = taken.into_iter().map(|(name,)| name).collect();
         sqlx::query("DELETE FROM devices WHERE gateway_id = $1").bind(id.0).execute(&mut *write).await?;
-        for (number, device) in devices.iter().enumerate() {
-            let mut refuse = |reason: &str| {
-                refused.push(DeviceRefused { name: device.name.clone(), reason: reason.to_owned() });
-            };
-            if number >= DEVICES_MAX {
-                refuse("the gateway lists too many devices");
-                continue;
+        for (name, report) in reports {
+            let sql =
+                "INSERT INTO devices (name, gateway_id, report) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+            let done = sqlx::query(sql).bind(name.as_str()).bind(id.0).bind(report).execute(&mut *write).await?;
+            if done.rows_affected() == 0 {
+                let reason = "this name is taken on the server; choose another one".to_owned();
+                refused.push(DeviceRefused { name: name.clone(), reason });
             }
-            if !named.insert(device.name.as_str()) {
-                refuse("the gateway lists this name twice");
-                continue;
-            }
-            if taken.contains(device.name.as_str()) {
-                refuse("this name is taken on the server; choose another one");
-                continue;
-            }
-            let report = match writable(device) {
-                Ok(report) => report,
-                Err(why) => {
-                    refuse(why);
-                    continue;
-                }
-            };
-            sqlx::query("INSERT INTO devices (name, gateway_id, report) VALUES ($1, $2, $3)")
-                .bind(device.name.as_str())
-                .bind(id.0)
-                .bind(report)
-                .execute(&mut *write)
-                .await?;
         }
         write.commit().await?;
         Ok(refused)
+    }
+
+    /// Whether these, and no others, are kept as this gateway's devices.
+    async fn has_reported(&self, id: GatewayId, reports: &HashMap<&DeviceName, String>) -> Result<bool, StoreError> {
+        let sql = "SELECT name, report FROM devices WHERE gateway_id = $1";
+        let kept: Vec<(String, String)> = sqlx::query_as(sql).bind(id.0).fetch_all(&self.pool).await?;
+        let kept: HashMap<&str, &str> = kept.iter().map(|(name, report)| (name.as_str(), report.as_str())).collect();
+        let same = |(name, report): (&&DeviceName, &String)| kept.get(name.as_str()) == Some(&report.as_str());
+        Ok(kept.len() == reports.len() && reports.iter().all(same))
     }
 
     /// The device of this name.
@@ -105,6 +93,23 @@ fn device((gateway, name, last_seen, report): Row) -> Result<Device, StoreError>
         last_seen: last_seen.map(time_from).transpose()?,
         report: serde_json::from_str(&report).map_err(|error| damaged("device")(&error.to_string()))?,
     })
+}
+
+/// The devices that a gateway may report, as text, and those that it may not, whatever others have reported.
+fn acceptable(devices: &[DeviceReport]) -> (HashMap<&DeviceName, String>, Vec<DeviceRefused>) {
+    let (mut reports, mut refused) = (HashMap::new(), Vec::new());
+    for (number, device) in devices.iter().enumerate() {
+        let report = match writable(device) {
+            _ if number >= DEVICES_MAX => Err("the gateway lists too many devices"),
+            _ if reports.contains_key(&device.name) => Err("the gateway lists this name twice"),
+            report => report,
+        };
+        match report {
+            Ok(report) => drop(reports.insert(&device.name, report)),
+            Err(why) => refused.push(DeviceRefused { name: device.name.clone(), reason: why.to_owned() }),
+        }
+    }
+    (reports, refused)
 }
 
 /// The report as text, if a gateway may say that much.
@@ -144,7 +149,7 @@ mod tests {
         let refused: Vec<_> = refused.iter().map(|r| format!("{}: {}", r.name, r.reason)).collect();
         assert_eq!(
             refused,
-            ["plc1: this name is taken on the server; choose another one", "cam1: the gateway lists this name twice"]
+            ["cam1: the gateway lists this name twice", "plc1: this name is taken on the server; choose another one"]
         );
         store.report_devices(one, &[report("plc2")]).await.unwrap();
         let all: Vec<_> =
@@ -153,6 +158,23 @@ mod tests {
         assert_eq!(store.device(&"plc1".parse().unwrap()).await.unwrap(), None);
         store.remove_gateway(&"two".parse().unwrap()).await.unwrap();
         assert_eq!(store.devices().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn saying_the_same_again_needs_no_write() {
+        let (_dir, store) = fresh().await;
+        let one = store.add_gateway(&"one".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        let all = [report("plc1"), report("plc2"), report("plc2")];
+        assert_eq!(store.report_devices(one, &all).await.unwrap().len(), 1);
+        let held = store.write().await.unwrap();
+        assert_eq!(store.report_devices(one, &all).await.unwrap().len(), 1, "although another one writes");
+        held.rollback().await.unwrap();
+        let changed = DeviceReport { description: "Press 8".into(), ..report("plc2") };
+        for list in [vec![report("plc1"), changed], vec![report("plc1")], vec![]] {
+            store.report_devices(one, &list).await.unwrap();
+            let kept: Vec<_> = store.devices().await.unwrap().into_iter().map(|device| device.report).collect();
+            assert_eq!(kept, list);
+        }
     }
 
     #[tokio::test]

@@ -152,6 +152,7 @@ mod tests {
         let service = |name: &str, kind: &str, url: Option<&str>| ServiceView {
             name: name.into(),
             kind: kind.into(),
+            port: 80,
             url: url.map(str::to_owned),
         };
         DeviceView {

@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, HOST, HeaderName, LOCATION,
-    PUBLIC_KEY_PINS, REFRESH, STRICT_TRANSPORT_SECURITY, TRAILER, UPGRADE,
+    PUBLIC_KEY_PINS, REFRESH, STRICT_TRANSPORT_SECURITY, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -16,6 +16,10 @@ const NOT_FOR_DEVICES: [HeaderName; 5] =
 /// Turns a device's headers into those for the browser; `switching`: the answer is 101.
 pub fn to_browser(headers: &mut HeaderMap, origins: &Origins, is_own: fn(&str) -> bool, switching: bool) {
     let upgrade = headers.get(UPGRADE).cloned();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The body was read by its chunks, so the length is a lie (RFC 9112, section 6.3), and would cut it short.
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     for name in NOT_FOR_DEVICES {
         headers.remove(name);

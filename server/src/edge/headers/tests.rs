@@ -235,3 +235,10 @@ fn a_device_does_not_speak_for_the_zone() {
     assert!(!answered.contains_key(ALT_SVC));
     assert_eq!(answered.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
 }
+
+#[test]
+fn of_two_framings_the_one_that_was_read_counts() {
+    let both = answered(&[("content-length", "2"), ("transfer-encoding", "chunked")]);
+    assert!(both.is_empty(), "{both:?}");
+    assert_eq!(answered(&[("content-length", "2")]).len(), 1);
+}

@@ -52,6 +52,10 @@ enum Check {
 fn check(verify: &Verify, provider: &Arc<CryptoProvider>) -> Result<Check, Fault> {
     match verify {
         Verify::Off => Ok(Check::Off),
+        Verify::Unknown => Err(Fault::Tls(
+            "the gateway wants its certificate checked in a way that this server does not know; update the server"
+                .into(),
+        )),
         Verify::Pinned { sha256 } => Ok(Check::Pinned(sha256.to_ascii_lowercase())),
         Verify::Ca { pem, .. } => {
             let mut roots = RootCertStore::empty();
@@ -72,7 +76,7 @@ fn check(verify: &Verify, provider: &Arc<CryptoProvider>) -> Result<Check, Fault
 fn server_name(service: &ServiceReport) -> Result<ServerName<'static>, Fault> {
     let named = match &service.verify {
         Verify::Ca { server_name: Some(name), .. } => name,
-        Verify::Off | Verify::Pinned { .. } | Verify::Ca { .. } => &service.host,
+        Verify::Off | Verify::Pinned { .. } | Verify::Ca { .. } | Verify::Unknown => &service.host,
     };
     let bare = named.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(bare.to_owned()).map_err(|_| Fault::Tls(format!("`{bare}` cannot be a certificate's name")))

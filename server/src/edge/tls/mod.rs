@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 
 pub use self::validity::not_after;
@@ -131,6 +133,18 @@ impl Certificates {
             }
             self.warn_if_ending();
         }
+    }
+
+    /// Those of these hosts that the certificate does not name: browsers will refuse them.
+    pub fn unnamed<'h>(&self, hosts: &[&'h str]) -> Vec<&'h str> {
+        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let parsed =
+            current.end_entity_cert().ok().and_then(|certificate| ParsedCertificate::try_from(certificate).ok());
+        let names = |host: &str| match (&parsed, ServerName::try_from(host)) {
+            (Some(certificate), Ok(name)) => verify_server_name(certificate, &name).is_ok(),
+            _ => false,
+        };
+        hosts.iter().copied().filter(|host| !names(host)).collect()
     }
 
     /// When the certificate ends.

@@ -94,3 +94,11 @@ fn the_end_of_a_certificate_is_read() {
         assert_eq!(not_after(&made.cert.der()[..cut]), None);
     }
 }
+
+#[test]
+fn hosts_that_a_certificate_does_not_name_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = Certificates::load(own(dir.path(), "remote.example.com")).unwrap();
+    let hosts = ["remote.example.com", "plc1.devices.example.net", "devices.example.org", "a.b.devices.example.net"];
+    assert_eq!(certificates.unnamed(&hosts), ["devices.example.org", "a.b.devices.example.net"]);
+}
