@@ -73,10 +73,21 @@ impl Https {
 
     /// A TLS connection to a host, for what is more than a request and its answer.
     pub async fn connect(&self, host: &str) -> Result<TlsStream<TcpStream>> {
+        self.connect_by(&self.tls, host).await
+    }
+
+    /// The same for HTTP/2.
+    pub async fn connect_http2(&self, host: &str) -> Result<TlsStream<TcpStream>> {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        self.connect_by(&Arc::new(tls), host).await
+    }
+
+    async fn connect_by(&self, tls: &Arc<ClientConfig>, host: &str) -> Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from(host.to_owned())?;
-        Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(name, socket).await?)
+        Ok(TlsConnector::from(Arc::clone(tls)).connect(name, socket).await?)
     }
 
     /// GET without credentials.

@@ -66,9 +66,9 @@ async fn each_failure_has_its_status_its_code_and_its_words() {
     .unwrap();
     let mut words = HashMap::new();
     for (label, path, status, code, whose) in [
-        ("nothing", "/", 404, "not-found", "no such device"),
-        ("plc1--nothing", "/", 404, "not-found", "no such device"),
-        ("plc1", "/.linkspan/nothing", 404, "not-found", "no such device"),
+        ("nothing", "/", 404, "not-found", "no such page or device"),
+        ("plc1--nothing", "/", 404, "not-found", "no such page or device"),
+        ("plc1", "/.linkspan/nothing", 404, "not-found", "no such page or device"),
         ("shell", "/", 404, "not-a-page", "no web page"),
         ("plc1--off", "/", 502, "device-refused", "nothing listens on the device's port"),
         ("plc1", "/reset", 502, "device-reset", "The device closed the connection"),
@@ -96,7 +96,8 @@ async fn each_failure_has_its_status_its_code_and_its_words() {
     let since = since.await.unwrap();
     let (status, code, offline) = told(&site, &site.url("plc1", "/")).await;
     assert_eq!((status, code.as_str()), (503, "gateway-offline"));
-    assert!(offline.contains(&since.strftime("last seen at %Y-%m-%d %H:%M:%S UTC").to_string()), "{offline} {since}");
+    let at = since.strftime("at %Y-%m-%d %H:%M:%S UTC").to_string();
+    assert!(offline.contains("last seen") && offline.contains(&at), "{offline} {at}");
     words.insert(code, offline);
     assert_eq!(words.values().collect::<HashSet<_>>().len(), words.len(), "two failures share their words: {words:?}");
     let refused = site.stream("plc1", "off").await.err().unwrap();

@@ -70,13 +70,6 @@ impl Site {
         self.gateway.take().context("the gateway was stopped before")?.stop().await
     }
 
-    /// Has the gateway read another configuration.
-    pub(crate) async fn reload(&mut self, config: GatewayConfig) -> Result<()> {
-        self.gateway.as_ref().context("the gateway was stopped")?.reload(&config).await?;
-        self.config = config;
-        Ok(())
-    }
-
     /// The URL of something on a device's page.
     pub(crate) fn url(&self, label: &str, path: &str) -> String {
         format!("{}{path}", self.rig.device(label))
