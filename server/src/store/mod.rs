@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::Sqlite;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, Sqlite};
 
 pub use devices::Device;
 pub use gateways::{Gateway, GatewayId};
@@ -93,8 +93,14 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        let pool =
-            SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(BUSY).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(BUSY)
+            // On a full disk SQLite rolls back by itself, the library's own rollback then fails, and it would take the
+            // connection for busy with that transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options)
+            .await?;
         sqlx::migrate!().run(&pool).await?;
         Ok(Self { pool })
     }
@@ -230,6 +236,20 @@ pub(crate) mod tests {
         let told = full.await.unwrap_err().in_full();
         assert!(told.contains("full"), "{told}");
         assert!(store.users().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn when_the_disk_has_room_again_writing_goes_on() {
+        let (_dir, store) = fresh().await;
+        for _ in 0..=CONNECTIONS {
+            let mut write = store.write().await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *write).await.unwrap();
+            let sql = "INSERT INTO gateways (id, name, secret, created) VALUES (1, $1, 'x', 0)";
+            let full = sqlx::query(sql).bind("x".repeat(1 << 20)).execute(&mut *write).await.unwrap_err();
+            assert!(full.to_string().contains("full"), "{full}");
+            drop(write);
+            store.ping().await.unwrap();
+        }
     }
 
     #[tokio::test]
