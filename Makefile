@@ -9,7 +9,7 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e bench size deny
+.PHONY: help demo test check e2e pictures bench size deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ e2e: ## only the journeys
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test -p linkspan-tests --locked --no-fail-fast
+
+pictures: ## the pictures of the README, in docs/images, taken in a real browser
+	@tests/install.sh test
+	$(CARGO) test -p linkspan-tests --locked --test browser -- --ignored pictures_for_the_readme
 
 bench: ## figures against direct access and rathole, in a table (BENCH=--write: into docs/performance.md too)
 	@tests/install.sh bench

@@ -38,7 +38,9 @@ impl Porter {
     }
 
     async fn find(&self, name: &DeviceName) -> Result<Option<Arc<Device>>, StoreError> {
-        if let Some(device) = self.devices.get(name) {
+        // When a gateway was last seen is written down as it leaves: what was read before says nothing about that.
+        let believed = self.devices.get(name).filter(|device| self.registry.online_since(device.gateway).is_some());
+        if let Some(device) = believed {
             return Ok(Some(device));
         }
         let Some(device) = self.store.device(name).await? else { return Ok(None) };

@@ -152,8 +152,10 @@ fn answer(status: StatusCode, html: String) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::tests::{cookies, sign_in, with_people};
-    use crate::access::{SessionKind, device_place};
+    use linkspan_protocol::id::Secret;
+
+    use crate::access::tests::{PASSWORD, cookies, sign_in, with_people};
+    use crate::access::{Attempt, SessionKind, device_place};
     use crate::config::Site;
 
     const HOST: &str = "plc1.z.test";
@@ -229,6 +231,27 @@ mod tests {
             let query = format!("{}&to={evil}", query.split('&').next().unwrap());
             let response = redeem(&access, HOST, &cookies(cookie::NONCE, &nonce), &query).await;
             assert_eq!(header(&response, LOCATION), "/", "{evil}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_signs_in_anew_keeps_the_pages_that_are_open_and_another_person_does_not() {
+        let (_dir, _store, access) = with_people().await;
+        let password = Secret::new(PASSWORD);
+        for (name, stays) in [("otto", true), ("anna", false)] {
+            let (nonce, query) = walk(&access, "/").await;
+            let back = redeem(&access, HOST, &cookies(cookie::NONCE, &nonce), &query).await;
+            let here = cookies(cookie::DEVICE, &cookie_in(&back, cookie::DEVICE));
+            let before = access.on_device_host(HOST, &here).await.unwrap().unwrap();
+            let attempt = Attempt { name, password: &password, kind: SessionKind::Console, address: None };
+            let after = access.sign_in(attempt).await.unwrap();
+            access.replace(&before, &after).await.unwrap();
+            let found = access.on_device_host(HOST, &here).await.unwrap();
+            assert_eq!(found.is_some(), stays, "{name}");
+            let after = access.by_console_cookie(&cookies(cookie::CONSOLE, &after.token)).await.unwrap().unwrap();
+            assert!(found.is_none_or(|found| found.session == after.session && found.session != before.session));
+            access.sign_out(&after).await.unwrap();
+            assert!(access.on_device_host(HOST, &here).await.unwrap().is_none(), "signed out");
         }
     }
 

@@ -88,6 +88,8 @@ pub struct SignedIn {
     pub token: Token,
     /// When the session ends at the latest.
     pub expires: Timestamp,
+    user: UserId,
+    session: SessionId,
 }
 
 /// Why an attempt brought nothing.
@@ -158,8 +160,19 @@ impl Access {
         let Some(user) = user.filter(|_| right) else { return Err(SignInError::Wrong) };
         throttle.forgive(person, attempt.address);
         let (token, expires) = (Token::random(), Timestamp::now() + times.session_lifetime);
-        store.add_session(user, attempt.kind, &token.hash(), expires).await?;
-        Ok(SignedIn { token, expires })
+        let session = store.add_session(user, attempt.kind, &token.hash(), expires).await?;
+        Ok(SignedIn { token, expires, user, session })
+    }
+
+    /// Ends the session that a browser had before it signed in anew. The same person's pages in other tabs stay signed
+    /// in, under the new session; another person's do not.
+    pub async fn replace(&self, before: &Principal, by: &SignedIn) -> Result<(), StoreError> {
+        if before.user != by.user {
+            return self.sign_out(before).await;
+        }
+        self.inner.store.succeed_session(before.session, by.session).await?;
+        self.inner.believed.invalidate_all();
+        Ok(())
     }
 
     /// Ends a session, with the cookies that devices' hosts were given from it.

@@ -101,9 +101,8 @@ pub(super) async fn sign_in(
     let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Console, address };
     match state.access.sign_in(attempt).await {
         Ok(signed_in) => {
-            // Who signs in anew leaves the session that this browser had before.
             if let Ok(Some(before)) = state.access.by_console_cookie(&headers).await
-                && let Err(error) = state.access.sign_out(&before).await
+                && let Err(error) = state.access.replace(&before, &signed_in).await
             {
                 return or_trouble(Err(error));
             }

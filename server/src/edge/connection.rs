@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::arrivals::Arrival;
@@ -42,26 +43,40 @@ pub trait Answers: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Serves one connection over TLS.
+/// Serves one connection over TLS. Who speaks HTTP in the clear here, as somebody does who leaves `https://` out of what
+/// they type, is served as on the plain port; the answers see that by the [`Peer`].
 pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, house: House, answers: Arc<A>) {
-    let handshake = TlsAcceptor::from(config).accept(guest.socket);
+    let Guest { socket, address, arrival } = guest;
+    let handshake = async {
+        if is_clear(&socket).await? {
+            return Ok(Err(socket));
+        }
+        TlsAcceptor::from(config).accept(socket).await.map(Ok)
+    };
     let tls = match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
-        Ok(Ok(tls)) => tls,
+        Ok(Ok(Ok(tls))) => tls,
+        Ok(Ok(Err(socket))) => return serve_plain(Guest { socket, address, arrival }, house, answers).await,
         Ok(Err(error)) => {
-            tracing::debug!(address = %guest.address, %error, "TLS handshake failed");
+            tracing::debug!(address = %address, %error, "TLS handshake failed");
             return;
         }
         Err(_) => {
-            tracing::debug!(address = %guest.address, "TLS handshake took too long");
+            tracing::debug!(address = %address, "TLS handshake took too long");
             return;
         }
     };
     let (_, session) = tls.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    let peer = Peer { address: guest.address, secure: true, sni };
-    let visit = Visit::new(peer, guest.arrival, answers);
+    let peer = Peer { address, secure: true, sni };
+    let visit = Visit::new(peer, arrival, answers);
     if http2 { visit.http2(tls, house).await } else { visit.http1(tls, house).await }
+}
+
+/// Whether the first byte is that of an HTTP method; that of TLS is no letter.
+async fn is_clear(socket: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase())
 }
 
 /// Serves one connection in the clear.

@@ -33,6 +33,7 @@ use self::doors::Doors;
 use self::fault::Fault;
 use self::listener::House;
 use self::proxy::{DeviceHost, Proxy};
+use self::redirect::Redirect;
 use self::target::{Site, Target, host_of};
 use crate::access::ClientAddress;
 
@@ -69,6 +70,9 @@ impl<D: Doors> Edge<D> {
 
 impl<D: Doors> Answers for Edge<D> {
     async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        if !peer.secure {
+            return Redirect(self.site.clone()).answer(request, peer).await;
+        }
         let http1 = request.version() < Version::HTTP_2;
         let mut response = self.find(request, peer).await;
         let broken = matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT);

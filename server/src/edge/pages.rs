@@ -99,11 +99,11 @@ fn page(fault: &Fault, words: &Words, again: bool) -> Markup {
     )
 }
 
-/// Where the way to the device is broken; nothing is drawn where that would say whether there is one.
+/// Where the way to the device is broken; nothing is drawn where it is not, or where that would say whether there is one.
 fn broken_part(fault: &Fault) -> Option<Part> {
     match fault {
-        Fault::Unknown | Fault::NotAPage | Fault::SignIn => None,
-        Fault::Misdirected | Fault::BadRequest(_) | Fault::ForbiddenOrigin => Some(Part::Person),
+        Fault::Unknown | Fault::NotAPage | Fault::SignIn | Fault::ForbiddenOrigin => None,
+        Fault::Misdirected | Fault::BadRequest(_) => Some(Part::Person),
         Fault::RequestTimeout => Some(Part::Internet),
         Fault::Internal => Some(Part::Server),
         Fault::Offline(_) | Fault::LinkLost => Some(Part::Link),

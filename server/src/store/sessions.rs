@@ -119,6 +119,20 @@ impl Store {
         Ok(())
     }
 
+    /// Ends a session; what was derived from it goes on under another one of the same user.
+    pub(crate) async fn succeed_session(&self, before: SessionId, after: SessionId) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        for sql in [
+            "UPDATE device_cookies SET session_id = $2 WHERE session_id = $1",
+            "UPDATE tickets SET session_id = $2 WHERE session_id = $1",
+            "DELETE FROM sessions WHERE id = $1 AND id <> $2",
+        ] {
+            sqlx::query(sql).bind(before.0).bind(after.0).execute(&mut *write).await?;
+        }
+        write.commit().await?;
+        Ok(())
+    }
+
     async fn alive(&self, row: Option<Row>, idle: Duration) -> Result<Option<SessionFound>, StoreError> {
         let Some((session, user, name, role, used, expires)) = row else { return Ok(None) };
         let found = SessionFound {

@@ -4,12 +4,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use fantoccini::{Client, ClientBuilder};
-use serde_json::json;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
 
 use super::{free_port, loopback};
 use crate::process::{Process, bound_command};
 use crate::wait::{PATIENCE, accepts, until};
+
+/// What a page is looked at on.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// Whether the person prefers light letters on a dark ground.
+    pub dark: bool,
+}
 
 /// A browser with a fresh profile. It resolves every name under `localhost` to the loopback by itself.
 #[derive(Debug)]
@@ -84,6 +96,40 @@ impl Browser {
         self.until(&format!("!!document.body && document.body.innerText.includes({})", json!(text))).await
     }
 
+    /// Types into the field that a CSS selector names, in place of what stands there.
+    pub async fn fill(&self, field: &str, text: &str) -> Result<()> {
+        let element = self.page.find(Locator::Css(field)).await.with_context(|| format!("there is no {field}"))?;
+        element.clear().await?;
+        Ok(element.send_keys(text).await?)
+    }
+
+    /// Clicks on what a CSS selector names.
+    pub async fn click(&self, what: &str) -> Result<()> {
+        let element = self.page.find(Locator::Css(what)).await.with_context(|| format!("there is no {what}"))?;
+        Ok(element.click().await?)
+    }
+
+    /// Waits until the browser is at that address.
+    pub async fn is_at(&self, url: &str) -> Result<()> {
+        self.until(&format!("location.href === {}", json!(url))).await
+    }
+
+    /// Gives the page a screen of that size, of a person who likes it dark or light.
+    pub async fn screen(&self, screen: Screen) -> Result<()> {
+        let Screen { width, height, dark } = screen;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.command("Emulation.setDeviceMetricsOverride", size).await?;
+        let scheme = json!([{ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } }]);
+        self.command("Emulation.setEmulatedMedia", json!({ "features": scheme })).await
+    }
+
+    /// A command of Chromium's own protocol.
+    async fn command(&self, name: &'static str, parameters: Value) -> Result<()> {
+        let command = DevTools { name, parameters };
+        self.page.issue_cmd(command).await.with_context(|| format!("the browser refuses {name}"))?;
+        Ok(())
+    }
+
     /// Takes a picture of the page; returns the file.
     pub async fn screenshot(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{name}.png"));
@@ -96,5 +142,22 @@ impl Browser {
         self.page.close().await?;
         drop(self.driver);
         Ok(())
+    }
+}
+
+/// chromedriver's way to Chromium's own protocol.
+#[derive(Debug)]
+struct DevTools {
+    name: &'static str,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "cmd": self.name, "params": self.parameters }).to_string()))
     }
 }

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use anyhow::Result;
 
 pub use avahi::Avahi;
-pub use browser::Browser;
+pub use browser::{Browser, Screen};
 pub use proxy::Proxy;
 pub use ssh::{Login, Sshd};
 pub use vnc::{Framebuffer, Vnc};

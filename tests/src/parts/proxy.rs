@@ -28,7 +28,11 @@ pub struct Proxy {
 impl Proxy {
     /// Starts squid with its files in the folder. It answers 407 to whom it does not know.
     pub async fn start(folder: &Path) -> Result<Self> {
-        let port = free_port()?;
+        Self::start_on(folder, free_port()?).await
+    }
+
+    /// The same on that port.
+    pub async fn start_on(folder: &Path, port: u16) -> Result<Self> {
         // Started as root, squid becomes the user `proxy`: its files are where that user can read and write them.
         let files = tempfile::Builder::new().prefix("linkspan-squid-").tempdir()?;
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o777))?;
@@ -55,7 +59,11 @@ impl Proxy {
 
     /// Starts tinyproxy with its files in the folder. It answers 407 to no password, and 401 to a wrong one.
     pub async fn start_tiny(folder: &Path) -> Result<Self> {
-        let port = free_port()?;
+        Self::start_tiny_on(folder, free_port()?).await
+    }
+
+    /// The same on that port.
+    pub async fn start_tiny_on(folder: &Path, port: u16) -> Result<Self> {
         let config = format!(
             "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 100\nLogLevel Connect\nBasicAuth {USER} {PASSWORD}\n"
         );

@@ -97,7 +97,7 @@ impl Sshd {
         let mut command = Command::new(program);
         command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
         command.args(["-o", "StrictHostKeyChecking=yes", "-o", &format!("HostKeyAlias={name}")]);
-        command.args(["-o", &format!("UserKnownHostsFile={}", known.display()), "-i"]).arg(self.key());
+        command.args(["-o", &format!("UserKnownHostsFile=\"{}\"", known.display()), "-i"]).arg(self.key());
         Ok(command)
     }
 }
@@ -106,15 +106,15 @@ fn config(folder: &Path, login: &Login, port: u16) -> Result<String> {
     let myself = current_user()?;
     let folder = folder.display();
     let mut text = format!(
-        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host-key\nPidFile none\nLogLevel VERBOSE\n\
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey \"{folder}/host-key\"\nPidFile none\nLogLevel VERBOSE\n\
          AuthenticationMethods publickey\nStrictModes no\nUsePAM no\n\
          PermitRootLogin prohibit-password\nUseDNS no\nPrintMotd no\nX11Forwarding no\nMaxStartups 100\n"
     );
     text += &match login {
-        Login::Shell => format!("AuthorizedKeysFile {folder}/authorized-keys\nSubsystem sftp internal-sftp\n"),
+        Login::Shell => format!("AuthorizedKeysFile \"{folder}/authorized-keys\"\nSubsystem sftp internal-sftp\n"),
         // The file is read by us, not by the user, who need not be able to look into the folder.
         Login::Program { user, command } => format!(
-            "AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/cat {folder}/authorized-keys\n\
+            "AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/cat \"{folder}/authorized-keys\"\n\
              AuthorizedKeysCommandUser {myself}\nAllowUsers {user}\nDisableForwarding yes\nPermitUserRC no\n\
              ForceCommand {command}\n"
         ),

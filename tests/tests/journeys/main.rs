@@ -7,9 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
 mod command;
+mod failures;
+mod large;
+mod network;
 mod origin;
 mod raw_stream;
+mod resilience;
 mod site;
 mod ssh;
 mod vnc;
 mod web;
+mod world;

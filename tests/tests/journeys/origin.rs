@@ -112,6 +112,18 @@ impl Call {
         all
     }
 
+    /// How many bytes come until there are so many, or none any more; kept nowhere.
+    pub(crate) async fn count(&mut self, most: u64) -> u64 {
+        let (mut count, mut space) = (std::mem::take(&mut self.buffer).len() as u64, vec![0; 256 * 1024]);
+        while count < most {
+            match self.socket.read(&mut space).await {
+                Ok(read @ 1..) => count += read as u64,
+                _ => break,
+            }
+        }
+        count
+    }
+
     pub(crate) async fn say(&mut self, text: impl AsRef<[u8]>) {
         drop(self.socket.write_all(text.as_ref()).await);
     }

@@ -86,7 +86,7 @@ impl Setup<'_> {
              [client.transport.tls]\ntrusted_root = \"{files}/ca.pem\"\nhostname = \"localhost\"\n"
         );
         for (number, (public, target)) in self.public.iter().zip(targets).enumerate() {
-            server += &format!("[server.services.s{number}]\nbind_addr = \"{public}\"\n");
+            server += &format!("[server.services.s{number}]\nbind_addr = \"{public}\"\nnodelay = true\n");
             client += &format!("[client.services.s{number}]\nlocal_addr = \"{target}\"\nnodelay = true\n");
         }
         std::fs::write(folder.join("server.toml"), server)?;

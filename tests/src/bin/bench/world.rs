@@ -1,5 +1,6 @@
 //! What is measured: an origin, and the ways to it that are open at the same time.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -113,8 +114,13 @@ pub(crate) fn server_url(server: &Server) -> String {
 fn write_files(root: &Path) -> Result<()> {
     std::fs::write(root.join("1k"), vec![b'x'; 1024])?;
     std::fs::write(root.join("100k"), vec![b'x'; 100 * 1024])?;
-    let bulk = std::fs::File::create(root.join("bulk"))?;
-    Ok(bulk.set_len(BULK)?)
+    // Written out, so that it is in memory when it is asked for, as it is for the second who asks.
+    let mut bulk = std::fs::File::create(root.join("bulk"))?;
+    let chunk = vec![b'x'; 1 << 20];
+    for _ in 0..BULK / chunk.len() as u64 {
+        bulk.write_all(&chunk)?;
+    }
+    Ok(())
 }
 
 async fn start_sink(tasks: &mut JoinSet<()>) -> Result<SocketAddr> {

@@ -31,6 +31,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Makes the folder and starts the server, and only that.
     pub(crate) async fn start(dir: &Path, port: u16, http_port: u16) -> Result<Self> {
+        ensure!(port != http_port, "--port and --http-port are both {port}; each needs a port of its own");
         for (port, option) in [(port, "--port"), (http_port, "--http-port")] {
             if let Err(error) = TcpListener::bind(loopback(port)) {
                 bail!(

@@ -17,12 +17,19 @@ pub(crate) fn all(programs: &Programs, site: &Site) -> Result<()> {
     println!("  Camera    {}/", server.device("cam1"));
     if let Some(sshd) = &site.ssh {
         write_private(&programs.dir.join("ssh_config"), &ssh_config(programs, sshd)?)?;
-        println!("  SSH       ssh -F {dir}/ssh_config plc1");
+        println!("  SSH       ssh -F {} plc1", shell_word(&format!("{dir}/ssh_config")));
     }
     println!("\n  The server's certificates come from its own authority, {}:", server.ca_file().display());
-    println!("  have the browser trust it, or let it go on in spite of its warning.");
+    println!("  have the browser trust it, or go on in spite of its warning, once for each address.");
+    println!("  Chrome, Edge and Firefox find names under localhost by themselves; Safari does not.");
     println!("  Logs and files are in {dir}. Ctrl-C stops all of it.");
     Ok(())
+}
+
+/// A path as a shell reads it.
+fn shell_word(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// A configuration for ssh that goes through `linkspan connect`, with the demo's token and keys.

@@ -1,0 +1,10 @@
+//! What people see, through a real Chromium: signing in and coming back, devices side by side, what goes wrong, and
+//! pages that mean harm. With `LINKSPAN_SCREENSHOTS=FOLDER` the pictures it looks at are kept there.
+
+mod faults;
+mod hostile;
+mod pictures;
+mod recorder;
+mod sessions;
+mod sign_in;
+mod world;
