@@ -1,8 +1,8 @@
 //! What an operator sees: liveness, readiness that tells the truth, and counters for Prometheus.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Collection;
 use sd_notify::NotifyState;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Action};
@@ -66,10 +67,43 @@ impl Default for Metrics {
     }
 }
 
+/// Whether the database could be written to, asked at most once in a while: anybody may ask for `/readyz`, and each look
+/// takes the turn of a writer.
+struct Readiness {
+    store: Store,
+    believed: Duration,
+    turn: Semaphore,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Readiness {
+    fn new(store: Store, believed: Duration) -> Arc<Self> {
+        Arc::new(Self { store, believed, turn: Semaphore::new(1), last: Mutex::default() })
+    }
+
+    async fn look(&self) -> bool {
+        // Those who come meanwhile wait for the one who looks, and get what was found. Nobody closes the semaphore.
+        let _turn = self.turn.acquire().await;
+        let known = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, ready)) = known.filter(|(at, _)| at.elapsed() < self.believed) {
+            return ready;
+        }
+        let found = self.store.ping().await;
+        if let Err(error) = &found {
+            tracing::error!(error = error.in_full(), "not ready: the database failed");
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found.is_ok()));
+        found.is_ok()
+    }
+}
+
+/// How long an answer to "can the database be written to" is believed.
+const READY_BELIEVED: Duration = Duration::from_secs(1);
+
 /// What the routes for operators look at.
 #[derive(Clone)]
 pub struct Observer {
-    store: Store,
+    readiness: Arc<Readiness>,
     access: Access,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -85,7 +119,7 @@ impl Observer {
         metrics: Arc<Metrics>,
         closing: CancellationToken,
     ) -> Self {
-        Self { store, access, registry, metrics, closing }
+        Self { readiness: Readiness::new(store, READY_BELIEVED), access, registry, metrics, closing }
     }
 }
 
@@ -103,12 +137,10 @@ async fn ready(State(observer): State<Observer>) -> (StatusCode, &'static str) {
     if observer.closing.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    match observer.store.ping().await {
-        Ok(()) => (StatusCode::OK, "ready\n"),
-        Err(error) => {
-            tracing::error!(error = %error.in_full(), "not ready: the database failed");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be used\n")
-        }
+    if observer.readiness.look().await {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be used\n")
     }
 }
 
@@ -151,5 +183,22 @@ pub async fn keep_watchdog_quiet(store: &Store) {
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::fresh;
+
+    #[tokio::test]
+    async fn many_who_ask_whether_the_server_is_ready_cost_one_look() {
+        let (_dir, store) = fresh().await;
+        let slow = Readiness::new(store.clone(), Duration::from_secs(3600));
+        let quick = Readiness::new(store.clone(), Duration::ZERO);
+        assert!(slow.look().await && quick.look().await);
+        store.close().await;
+        assert!(slow.look().await, "what was found a moment ago");
+        assert!(!quick.look().await, "the truth");
     }
 }

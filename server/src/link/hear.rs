@@ -1,4 +1,4 @@
-//! Reads what a gateway says over its link: one device that cannot be read is refused alone, the others count (pure).
+//! Reads what a gateway says over its link: one device that cannot be taken is refused alone, the others count (pure).
 
 use linkspan_protocol::message::{DeviceRefused, DeviceReport, GatewayToServer};
 use serde::Deserialize;
@@ -9,9 +9,9 @@ use serde_json::Value;
 pub(super) enum Heard {
     /// Its devices.
     Devices {
-        /// Those that can be read.
+        /// Those that can be read, and say nothing that cannot be.
         devices: Vec<DeviceReport>,
-        /// Those that cannot, but for their names.
+        /// The others.
         refused: Vec<DeviceRefused>,
         /// How many have not even a name.
         nameless: usize,
@@ -22,12 +22,45 @@ pub(super) enum Heard {
 
 /// Reads a control message.
 pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
-    match serde_json::from_slice(json) {
-        Ok(GatewayToServer::Devices { devices }) => Ok(Heard::Devices { devices, refused: Vec::new(), nameless: 0 }),
-        Ok(GatewayToServer::Unknown) => Ok(Heard::Unknown),
+    let heard = match serde_json::from_slice(json) {
+        Ok(GatewayToServer::Devices { devices }) => Heard::Devices { devices, refused: Vec::new(), nameless: 0 },
+        Ok(GatewayToServer::Unknown) => Heard::Unknown,
         // The message is worth a second look only if it is a list with a spoilt device in it.
-        Err(error) => one_by_one(json).ok_or(error),
+        Err(error) => one_by_one(json).ok_or(error)?,
+    };
+    Ok(heard.without_flawed())
+}
+
+impl Heard {
+    fn without_flawed(mut self) -> Self {
+        if let Self::Devices { devices, refused, .. } = &mut self {
+            devices.retain(|device| {
+                let Err(flaw) = sound(device) else { return true };
+                refused.push(DeviceRefused { name: device.name.clone(), reason: flaw.to_owned() });
+                false
+            });
+        }
+        self
     }
+}
+
+/// What no gateway of ours reports. These texts end up on pages, in headers and in the log.
+fn sound(device: &DeviceReport) -> Result<(), &'static str> {
+    if device.tags.iter().chain([&device.description]).any(|text| text.chars().any(char::is_control)) {
+        return Err("its description or a tag holds a control character");
+    }
+    let is_host = |text: &str| {
+        (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]%".contains(&b))
+    };
+    for service in &device.services {
+        if !is_host(&service.host) || !service.host_header.as_deref().is_none_or(is_host) {
+            return Err("the host of a service is neither an address nor a name");
+        }
+        if service.port == 0 {
+            return Err("a service has no port");
+        }
+    }
+    Ok(())
 }
 
 fn one_by_one(json: &[u8]) -> Option<Heard> {
@@ -71,6 +104,37 @@ mod tests {
         assert_eq!((taken, nameless), (vec!["plc1".to_owned()], 2));
         assert_eq!(refused.len(), 1);
         assert!(refused[0].starts_with("cam1: it cannot be read: ") && refused[0].contains("70000"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_device_that_says_what_cannot_be_is_refused_alone() {
+        for (from, to, why) in [
+            (r#""port":80"#, r#""port":0"#, "a service has no port"),
+            ("10.0.0.1", "a b", "the host of a service is neither an address nor a name"),
+            ("10.0.0.1", "", "the host of a service is neither an address nor a name"),
+            (
+                r#""port":80"#,
+                r#""port":80,"host_header":"x\r\nY: z""#,
+                "the host of a service is neither an address nor a name",
+            ),
+            (
+                r#""services""#,
+                r#""tags":["a\u001b[2J"],"services""#,
+                "its description or a tag holds a control character",
+            ),
+            (
+                r#""services""#,
+                r#""description":"a\nb","services""#,
+                "its description or a tag holds a control character",
+            ),
+        ] {
+            let bad = GOOD.replace("plc1", "bad").replace(from, to);
+            let expected = (vec!["plc1".to_owned()], vec![format!("bad: {why}")], 0);
+            assert_eq!(devices(&format!("{bad},{GOOD}")), expected, "{bad}");
+        }
+        for host in ["fe80::10%br-lan", "[fd00::10]", "plc.local", "plc_1.lan"] {
+            assert_eq!(devices(&GOOD.replace("10.0.0.1", host)).0, ["plc1"], "{host}");
+        }
     }
 
     #[test]

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::Sqlite;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, Sqlite};
 
 pub use devices::Device;
 pub use gateways::{Gateway, GatewayId};
@@ -93,16 +93,25 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        let pool =
-            SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(BUSY).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(BUSY)
+            // On a full disk SQLite rolls back by itself, the library's own rollback then fails, and it would take the
+            // connection for busy with that transaction for ever.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options)
+            .await?;
         sqlx::migrate!().run(&pool).await?;
         Ok(Self { pool })
     }
 
-    /// Whether the database answers, and can be written to.
+    /// Whether the database answers, and can be written to: something is written, or a full disk would not show.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut write = self.write().await?;
-        sqlx::query("UPDATE gateways SET last_seen = last_seen WHERE id = -1").execute(&mut *write).await?;
+        // No gateway can have this name; nobody sees the row.
+        let sql = "INSERT INTO gateways (id, name, secret, created) VALUES (-1, '-', '', 0)";
+        sqlx::query(sql).execute(&mut *write).await?;
+        sqlx::query("DELETE FROM gateways WHERE id = -1").execute(&mut *write).await?;
         write.commit().await?;
         Ok(())
     }
@@ -230,6 +239,30 @@ pub(crate) mod tests {
         let told = full.await.unwrap_err().in_full();
         assert!(told.contains("full"), "{told}");
         assert!(store.users().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_ping_writes_and_leaves_nothing() {
+        let (dir, store) = fresh().await;
+        let journal = || std::fs::read(dir.path().join("test.db-wal")).unwrap();
+        let before = journal();
+        store.ping().await.unwrap();
+        assert_ne!(before, journal());
+        assert_eq!(store.gateways().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn when_the_disk_has_room_again_writing_goes_on() {
+        let (_dir, store) = fresh().await;
+        for _ in 0..=CONNECTIONS {
+            let mut write = store.write().await.unwrap();
+            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *write).await.unwrap();
+            let sql = "INSERT INTO gateways (id, name, secret, created) VALUES (1, $1, 'x', 0)";
+            let full = sqlx::query(sql).bind("x".repeat(1 << 20)).execute(&mut *write).await.unwrap_err();
+            assert!(full.to_string().contains("full"), "{full}");
+            drop(write);
+            store.ping().await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -27,11 +27,12 @@ pub(crate) async fn says(bytes: &'static [u8], tasks: &mut JoinSet<()>) -> Resul
 }
 
 /// The page names the fault, and its drawing marks that part: what people hear who cannot see it.
-async fn marks(world: &World, title: &str, whose: &str) {
-    world.browser.shows(title).await.unwrap();
+async fn marks(world: &World, title: &str, whose: &str) -> Result<()> {
+    world.browser.shows(title).await?;
     let drawn = "document.querySelector('svg.way').getAttribute('aria-label')";
-    assert_eq!(world.browser.evaluate(drawn).await.unwrap(), whose);
-    world.browser.until("document.querySelectorAll('svg.way .cross').length === 1").await.unwrap();
+    assert_eq!(world.browser.evaluate(drawn).await?, whose);
+    world.browser.until("document.querySelectorAll('svg.way .cross').length === 1").await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +49,7 @@ async fn a_device_that_comes_back_is_a_click_away() {
         [("plc3", "The device does not speak HTTP"), ("plc4", "The device broke off"), ("plc2", "The device refuses")]
     {
         world.open(name).await.unwrap();
-        marks(&world, title, device).await;
+        marks(&world, title, device).await.unwrap();
     }
     let back =
         Recorder::start_at(away, "<p>back again</p><form method=post action=/set><button>Set</button></form>", &[]);
@@ -77,7 +78,7 @@ async fn a_gateway_that_comes_back_is_a_click_away() {
     world.gateway.take().unwrap().stop().await.unwrap();
     world.browser.page.refresh().await.unwrap();
     let whose = "The fault is between the server and the gateway. You and the server are fine.";
-    marks(&world, "The gateway is offline", whose).await;
+    marks(&world, "The gateway is offline", whose).await.unwrap();
     world.browser.shows("It was last seen a moment ago, at 20").await.unwrap();
     world.browser.open(&format!("{}/", world.rig.console())).await.unwrap();
     world.browser.shows("1 device, 0 online").await.unwrap();

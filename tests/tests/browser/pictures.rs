@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use linkspan_tests::devices::{Camera, Plc};
 use linkspan_tests::parts::{Screen, free_port, loopback};
 use linkspan_tests::rig::PASSWORD;
@@ -20,19 +21,20 @@ const SCREENS: [(&str, Screen); 4] = [
 const NO_SCROLLBAR: &str = "document.documentElement.style.scrollbarWidth = 'none'";
 
 /// Nothing is cut off on any of the screens, and what there is to press is large enough for a thumb.
-async fn fits(world: &World, page: &str) {
+async fn fits(world: &World, page: &str) -> Result<()> {
     for (name, screen) in SCREENS {
-        world.browser.screen(screen).await.unwrap();
+        world.browser.screen(screen).await?;
         let width = format!("innerWidth === {}", screen.width);
-        world.browser.until(&width).await.unwrap();
-        world.browser.until("document.documentElement.scrollWidth <= innerWidth").await.unwrap();
+        world.browser.until(&width).await?;
+        world.browser.until("document.documentElement.scrollWidth <= innerWidth").await?;
         // The devices' pages are as their makers made them.
         let small = "[...document.querySelectorAll('.card button, .button, .top button, main input:not([type=hidden]):not(#main input)')]\
              .filter((e) => e.getBoundingClientRect().height < 40).map((e) => e.outerHTML)";
-        let small = world.browser.evaluate(small).await.unwrap();
-        assert!(small.as_array().unwrap().is_empty(), "{page} on {name}: {small}");
-        world.picture(&format!("{page}-{name}")).await.unwrap();
+        let small = world.browser.evaluate(small).await?;
+        assert!(small.as_array().is_some_and(Vec::is_empty), "{page} on {name}: {small}");
+        world.picture(&format!("{page}-{name}")).await?;
     }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,12 +64,12 @@ async fn every_page_fits_every_screen() {
     let browser = &world.browser;
 
     browser.open(&format!("{}/", world.rig.device("plc1"))).await.unwrap();
-    fits(&world, "sign-in").await;
+    fits(&world, "sign-in").await.unwrap();
     browser.fill("#name", "admin").await.unwrap();
     browser.fill("#password", "wrong").await.unwrap();
     browser.click("form button").await.unwrap();
     browser.shows("Name or password is wrong.").await.unwrap();
-    fits(&world, "wrong-password").await;
+    fits(&world, "wrong-password").await.unwrap();
     browser.fill("#password", PASSWORD).await.unwrap();
     browser.click("form button").await.unwrap();
     browser.shows("Station status").await.unwrap();
@@ -88,15 +90,15 @@ async fn every_page_fits_every_screen() {
         browser.open(&url).await.unwrap();
         browser.shows(text).await.unwrap();
         browser.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })").await.unwrap();
-        fits(&world, page).await;
+        fits(&world, page).await.unwrap();
     }
     world.gateway.take().unwrap().stop().await.unwrap();
     world.browser.open(&world.rig.device("plc1")).await.unwrap();
     world.browser.shows("The gateway is offline").await.unwrap();
-    fits(&world, "offline").await;
+    fits(&world, "offline").await.unwrap();
     world.browser.open(&world.rig.console()).await.unwrap();
     world.browser.shows("5 devices, 0 online").await.unwrap();
-    fits(&world, "devices-offline").await;
+    fits(&world, "devices-offline").await.unwrap();
     world.browser.close().await.unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use anyhow::Result;
 use bytes::Bytes;
 use http::header::{COOKIE, LOCATION};
 use http::{Request, StatusCode};
@@ -29,7 +30,7 @@ async fn two_devices_are_alive_side_by_side_and_each_has_its_own_login() {
     world.open("plc2").await.unwrap();
     for window in [&left, &right, &left, &right] {
         browser.page.switch_to_window(window.clone()).await.unwrap();
-        goes_on(browser).await;
+        goes_on(browser).await.unwrap();
     }
     // Its operator logs in on the left; the device names a domain of its LAN for the cookie.
     browser.page.switch_to_window(left.clone()).await.unwrap();
@@ -55,12 +56,13 @@ async fn two_devices_are_alive_side_by_side_and_each_has_its_own_login() {
 }
 
 /// What comes by WebSocket changes, and what comes as server-sent events is there.
-async fn goes_on(browser: &Browser) {
-    browser.shows("Controller started, mode RUN").await.unwrap();
-    browser.until("Number(document.getElementById('uptime').textContent) > 0").await.unwrap();
-    let uptime = browser.evaluate("document.getElementById('uptime').textContent").await.unwrap();
-    browser.until(&format!("document.getElementById('uptime').textContent !== {uptime}")).await.unwrap();
-    browser.shows("live").await.unwrap();
+async fn goes_on(browser: &Browser) -> Result<()> {
+    browser.shows("Controller started, mode RUN").await?;
+    browser.until("Number(document.getElementById('uptime').textContent) > 0").await?;
+    let uptime = browser.evaluate("document.getElementById('uptime').textContent").await?;
+    browser.until(&format!("document.getElementById('uptime').textContent !== {uptime}")).await?;
+    browser.shows("live").await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,25 +105,25 @@ async fn our_cookies_are_nobody_elses_and_each_counts_in_one_place() {
 
     // Whatever name it is shown under, a cookie counts only where it was given.
     let (plc1, plc2) = (world.rig.device("plc1"), world.rig.device("plc2"));
-    assert_eq!(with_cookie(&world, &plc1, DEVICE, &here.value).await.text(), "<p>a device</p>");
+    assert_eq!(with_cookie(&world, &plc1, DEVICE, &here.value).await.unwrap().text(), "<p>a device</p>");
     let all = [(&plc1, &console.value), (&plc2, &console.value), (&plc2, &here.value)];
     for (origin, value) in all {
         for name in [DEVICE, CONSOLE] {
-            let answer = with_cookie(&world, origin, name, value).await;
+            let answer = with_cookie(&world, origin, name, value).await.unwrap();
             assert_eq!(answer.status, StatusCode::SEE_OTHER, "{origin} {name}");
             assert!(answer.header(LOCATION.as_str()).starts_with(&format!("{}/open?", world.rig.console())));
         }
     }
     let home = world.rig.console();
-    assert_eq!(with_cookie(&world, &home, CONSOLE, &console.value).await.status, StatusCode::OK);
-    assert_eq!(with_cookie(&world, &home, CONSOLE, &here.value).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(with_cookie(&world, &home, CONSOLE, &console.value).await.unwrap().status, StatusCode::OK);
+    assert_eq!(with_cookie(&world, &home, CONSOLE, &here.value).await.unwrap().status, StatusCode::SEE_OTHER);
     world.browser.close().await.unwrap();
 }
 
-async fn with_cookie(world: &World, origin: &str, name: &str, value: &str) -> Answer {
+async fn with_cookie(world: &World, origin: &str, name: &str, value: &str) -> Result<Answer> {
     let request = Request::get(format!("{origin}/")).header(COOKIE, format!("{name}={value}"));
-    let request = request.header("accept", "text/html").body(Bytes::new()).unwrap();
-    world.rig.https().unwrap().send(request).await.unwrap()
+    let request = request.header("accept", "text/html").body(Bytes::new())?;
+    world.rig.https()?.send(request).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,8 +151,11 @@ async fn who_signs_out_is_out_everywhere() {
     assert_eq!(walls, HashSet::from(["\"Sign in\"".to_owned()]));
     // Also for who kept a copy of the cookies.
     let home = world.rig.console();
-    assert_eq!(with_cookie(&world, &home, CONSOLE, &console.value).await.status, StatusCode::SEE_OTHER);
-    assert_eq!(with_cookie(&world, &world.rig.device("plc1"), DEVICE, &kept.value).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(with_cookie(&world, &home, CONSOLE, &console.value).await.unwrap().status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        with_cookie(&world, &world.rig.device("plc1"), DEVICE, &kept.value).await.unwrap().status,
+        StatusCode::SEE_OTHER
+    );
     assert_eq!(device.lines().len(), before);
     world.browser.close().await.unwrap();
 }
