@@ -92,8 +92,9 @@ impl Carrier {
             }
             // The other end gave up or is lost: the device must not take what it has for the whole.
             PipeReason::A(_) => abort(device),
-            // It takes no more, but what it had to say has gone to its end.
-            PipeReason::B(_) if device.saw_end => {}
+            // It takes no more, but what it had to say has gone to its end. After a reset, which a write may be the first
+            // to hear of, the end that is read next is none.
+            PipeReason::B(error) if device.saw_end && error.kind() != io::ErrorKind::ConnectionReset => {}
             PipeReason::B(error) => device_cut(stream, &error).await,
         }
     }
