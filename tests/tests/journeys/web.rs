@@ -166,7 +166,7 @@ async fn in_http2_a_refused_upload_ends_alone() {
         let request = request.header("linkspan-authorization", format!("Bearer {}", site.token)).body(endless).unwrap();
         let answer =
             tokio::time::timeout(Duration::from_secs(20), sender.send_request(request)).await.unwrap().unwrap();
-        assert_eq!(answer.status(), 413, "round {round}");
+        assert_eq!(answer.status(), 413, "round {round}: {:?}", answer.headers().get("linkspan-error"));
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "too large", "round {round}");
     }
