@@ -38,10 +38,13 @@ use crate::text::tame;
 /// WebSocket messages handled before writing gets its turn.
 const READ_BURST: usize = 16;
 
+/// Bytes of a link's buffer for what comes; a longer message gets room while it arrives. Every idle link holds one.
+const READ_BUFFER: usize = 1024;
+
 /// The WebSocket settings of a link: small buffers, and messages no larger than the language allows.
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4096)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MESSAGE_MAX)
         .max_message_size(Some(MESSAGE_MAX))

@@ -122,6 +122,8 @@ impl House {
     /// Runs a task that belongs to the house: it ends with it at the latest.
     pub fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
         let closed = self.closed.clone();
+        // In a box, since the future around it would hold it twice.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             let _ = closed.run_until_cancelled(task).await;
         });

@@ -90,19 +90,37 @@ impl Gate {
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    pub async fn serve<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr)
+    pub async fn serve<S>(&self, socket: WebSocketStream<S>, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // In a box of its own, since the way in takes more memory than the link that then stays for months.
+        if let Some((member, driver)) = Box::pin(self.let_in(socket, peer)).await {
+            member.run(driver).await;
+        }
+    }
+
+    async fn let_in<S>(
+        &self,
+        mut socket: WebSocketStream<S>,
+        peer: SocketAddr,
+    ) -> Option<(Member<'_>, driver::Driver<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let hello = match handshake::await_hello(&mut socket).await {
             Ok(hello) => hello,
-            Err(error) => return self.turn_away_stranger(socket, peer, &error).await,
+            Err(error) => {
+                self.turn_away_stranger(socket, peer, &error).await;
+                return None;
+            }
         };
         match self.identify(&hello).await {
-            Ok(gateway) => self.serve_known(socket, peer, gateway, hello).await,
+            Ok(gateway) => self.welcome(socket, peer, gateway, hello).await,
             Err(refused) => {
                 info!(gateway = %hello.name, %peer, reason = ?refused.reason, "gateway refused");
                 self.refuse(&mut socket, &refused).await;
+                None
             }
         }
     }
@@ -149,7 +167,13 @@ impl Gate {
         }
     }
 
-    async fn serve_known<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr, id: GatewayId, hello: Hello)
+    async fn welcome<S>(
+        &self,
+        mut socket: WebSocketStream<S>,
+        peer: SocketAddr,
+        id: GatewayId,
+        hello: Hello,
+    ) -> Option<(Member<'_>, driver::Driver<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -157,11 +181,11 @@ impl Gate {
         // gateway that may not come in is told by a CLOSE instead.
         let Some(session) = session_name() else {
             warn!("the system gives no random numbers");
-            return;
+            return None;
         };
         if let Err(error) = handshake::welcome(&mut socket, &welcome(session)).await {
             info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
-            return;
+            return None;
         }
         let settings = Settings {
             receive_window: SERVER_WINDOW,
@@ -170,8 +194,9 @@ impl Gate {
         };
         let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
         let candidate = Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer };
-        let member = Member { gate: self, id, name: hello.name, link, registered: None };
-        member.run(driver, candidate, &hello.agent).await;
+        let mut member = Member { gate: self, id, name: hello.name, link, registered: None };
+        member.admit(candidate, &hello.agent).await;
+        Some((member, driver))
     }
 }
 
@@ -185,11 +210,10 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
-    async fn run<S>(mut self, driver: driver::Driver<S>, candidate: Candidate, agent: &str)
+    async fn run<S>(self, driver: driver::Driver<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(candidate, agent).await;
         let mut running = std::pin::pin!(driver.run());
         let end = tokio::select! {
             end = &mut running => end,
@@ -203,7 +227,7 @@ impl Member<'_> {
                 timeout(CLOSE_DEADLINE * 2, &mut running).await.unwrap_or(LinkEnd::ClosedHere)
             }
         };
-        self.leave(&end).await;
+        Box::pin(self.leave(&end)).await;
     }
 
     async fn admit(&mut self, candidate: Candidate, agent: &str) {
@@ -243,7 +267,7 @@ impl Member<'_> {
                     if nameless > 0 {
                         warn!(gateway = %self.name, nameless, "a gateway reports devices without a name that can be read");
                     }
-                    self.take_devices(&devices, refused).await;
+                    Box::pin(self.take_devices(&devices, refused)).await;
                 }
                 Ok(Heard::Devices { .. } | Heard::Unknown) => {}
                 Err(error) => {

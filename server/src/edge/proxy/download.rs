@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::pool::{Connection, Key, Pool};
+use super::connection::Connection;
+use super::pool::{Key, Pool};
 use crate::edge::body::BodyError;
 use crate::edge::headers;
 
@@ -19,12 +20,13 @@ pub(super) struct Download {
     lease: Option<(Key, Connection)>,
     pool: Arc<Pool>,
     ended: bool,
+    broken: Option<BodyError>,
 }
 
 impl Download {
     pub(super) fn new(body: Incoming, key: Key, connection: Connection, pool: Arc<Pool>) -> Self {
         let ended = body.is_end_stream();
-        Self { body, lease: Some((key, connection)), pool, ended }
+        Self { body, lease: Some((key, connection)), pool, ended, broken: None }
     }
 }
 
@@ -34,7 +36,15 @@ impl http_body::Body for Download {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let mut body = Pin::new(&mut this.body);
+        let polled = match &mut this.lease {
+            Some((_, connection)) => connection.poll_with(cx, |cx| body.as_mut().poll_frame(cx)),
+            None => body.poll_frame(cx),
+        };
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 this.ended = this.body.is_end_stream();
                 Poll::Ready(Some(Ok(clean(frame))))
@@ -43,7 +53,10 @@ impl http_body::Body for Download {
                 if let Some((key, _)) = this.lease.take() {
                     tracing::info!(device = %key.device, service = %key.service, %error, "a device broke off its answer");
                 }
-                Poll::Ready(Some(Err(error.into())))
+                // The HTTP library forgets what it has not sent yet when a body fails: that goes out first.
+                this.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 this.ended = true;

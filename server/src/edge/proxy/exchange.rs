@@ -15,9 +15,10 @@ use linkspan_protocol::message::{ServiceKind, ServiceReport};
 use linkspan_protocol::pipe::pipe;
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::device_io::{DeviceIo, Wire};
 use super::download::Download;
-use super::pool::{Connection, Key};
+use super::pool::Key;
 use super::upload::{Progress, Upload};
 use super::{Proxy, device_tls};
 use crate::edge::body::{self, Body};
@@ -25,6 +26,7 @@ use crate::edge::doors::{DeviceStream, Doors, Found, NoStream};
 use crate::edge::fault::Fault;
 use crate::edge::headers::{self, Origins};
 use crate::edge::limits;
+use crate::edge::listener::House;
 
 /// A request that may reach its device.
 pub(super) struct Call<G> {
@@ -96,12 +98,11 @@ impl<D: Doors> Proxy<D> {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|_| Fault::Internal)?;
-        let task = self.house.spawn_owned(async move {
+        Ok(Connection::new(sender, traffic, async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to a device ended");
             }
-        });
-        Ok(Connection { sender, traffic, _task: task })
+        }))
     }
 
     async fn send(
@@ -111,7 +112,7 @@ impl<D: Doors> Proxy<D> {
         request: Request<Upload>,
         progress: &Progress,
     ) -> Result<Response<Body>, Failed> {
-        let response = await_answer(&mut connection, request, progress).await?;
+        let response = await_answer(&mut connection, request, progress, &self.house).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(browser) = call.on_upgrade.take() else {
                 return Err(Failed::new(
@@ -138,9 +139,8 @@ impl<D: Doors> Proxy<D> {
         let device = hyper::upgrade::on(&mut response);
         let name = call.key.device.clone();
         self.house.spawn_task(async move {
-            // The task that drives the connection must live until it has handed the socket over.
-            let _connection = connection;
-            match tokio::try_join!(browser, device) {
+            let mut connection = connection;
+            match tokio::try_join!(browser, connection.wait(device)) {
                 Ok((browser, device)) => {
                     let end = pipe(TokioIo::new(browser), TokioIo::new(device), None).await;
                     tracing::debug!(device = %name, up = end.a_to_b, down = end.b_to_a, reason = ?end.reason, "upgrade ended");
@@ -171,13 +171,14 @@ async fn await_answer(
     connection: &mut Connection,
     request: Request<Upload>,
     progress: &Progress,
+    house: &House,
 ) -> Result<Response<Incoming>, Failed> {
     let started = Instant::now();
-    let mut answer = std::pin::pin!(connection.sender.send_request(request));
+    let mut answer = std::pin::pin!(connection.send(request, house));
     let answered = loop {
         let due = progress.last_moved().max(started) + limits::RESPONSE_HEAD;
         tokio::select! {
-            answered = answer.as_mut() => break Some(answered),
+            answered = connection.wait(answer.as_mut()) => break Some(answered),
             () = tokio::time::sleep_until(due) => {
                 if progress.last_moved().max(started) + limits::RESPONSE_HEAD <= Instant::now() {
                     break None;

@@ -1,5 +1,6 @@
 //! A request for a device's host: who asks, may they, which service; then the exchange with the device.
 
+mod connection;
 mod cross;
 mod device_io;
 mod device_tls;

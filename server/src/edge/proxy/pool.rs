@@ -5,13 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::device_io::Traffic;
-use super::upload::Upload;
+use super::connection::Connection;
 use crate::edge::limits;
 use crate::edge::listener::House;
 
@@ -21,14 +18,6 @@ pub(super) struct Key {
     pub(super) device: DeviceName,
     pub(super) service: ServiceName,
     pub(super) session: String,
-}
-
-/// A connection to a device with the task that drives it.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<Upload>,
-    pub(super) traffic: Arc<Traffic>,
-    /// Dropped with the connection: that is what closes it.
-    pub(super) _task: AbortOnDropHandle<()>,
 }
 
 struct Waiting {
@@ -59,29 +48,38 @@ impl Pool {
 
     /// A waiting connection that is still open.
     pub(super) fn take(&self, key: &Key) -> Option<Connection> {
-        let mut waiting = self.lock();
-        let connections = waiting.get_mut(key)?;
-        let found = std::iter::from_fn(|| connections.pop())
-            .find(|waiting| waiting.since.elapsed() < limits::POOL_IDLE && waiting.connection.sender.is_ready());
-        if connections.is_empty() {
-            waiting.remove(key);
-        }
-        found.map(|waiting| waiting.connection)
+        std::iter::from_fn(|| self.pop(key))
+            .find_map(|mut waiting| waiting.connection.is_ready().then_some(waiting.connection))
     }
 
     /// Takes a connection whose answer has been read, when it is ready for the next request.
     pub(super) fn give_back(self: &Arc<Self>, key: Key, mut connection: Connection) {
+        if connection.is_ready() {
+            return self.put(key, connection);
+        }
         let pool = Arc::clone(self);
         self.house.spawn_task(async move {
-            let ready = tokio::time::timeout(limits::POOL_SETTLE, connection.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) && !pool.house.closing().is_cancelled() {
+            if tokio::time::timeout(limits::POOL_SETTLE, connection.ready()).await == Ok(true) {
                 pool.put(key, connection);
             }
         });
     }
 
+    fn pop(&self, key: &Key) -> Option<Waiting> {
+        let mut waiting = self.lock();
+        let connections = waiting.get_mut(key)?;
+        let newest = connections.pop();
+        if connections.is_empty() {
+            waiting.remove(key);
+        }
+        newest.filter(|waiting| waiting.since.elapsed() < limits::POOL_IDLE)
+    }
+
     fn put(&self, key: Key, connection: Connection) {
         let mut waiting = self.lock();
+        if self.house.closing().is_cancelled() {
+            return;
+        }
         if waiting.len() >= limits::POOL_KEYS && !waiting.contains_key(&key) {
             return;
         }
@@ -93,9 +91,8 @@ impl Pool {
 
     fn expire(&self) {
         self.lock().retain(|_, connections| {
-            connections.retain(|waiting| {
-                waiting.since.elapsed() < limits::POOL_IDLE && !waiting.connection.sender.is_closed()
-            });
+            connections
+                .retain_mut(|waiting| waiting.since.elapsed() < limits::POOL_IDLE && !waiting.connection.is_closed());
             !connections.is_empty()
         });
     }

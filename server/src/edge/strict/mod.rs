@@ -5,6 +5,7 @@ mod head;
 mod turns;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -173,8 +174,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
 
     /// Reads into the held bytes; false at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut space = [0_u8; READ];
-        let mut buffer = ReadBuf::new(&mut space);
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut space);
         match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
                 self.held.extend_from_slice(buffer.filled());
@@ -275,9 +276,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         if sleep.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let mut space = [0_u8; READ];
+        let mut space = [MaybeUninit::uninit(); READ];
         for _ in 0..16 {
-            let mut buffer = ReadBuf::new(&mut space);
+            let mut buffer = ReadBuf::uninit(&mut space);
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
