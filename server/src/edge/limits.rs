@@ -76,8 +76,8 @@ pub const DEVICE_LINES: usize = 128;
 /// How long an idle connection to a device is kept. Small web servers close theirs after 5 to 60 s, and many have room
 /// for four connections only.
 pub const POOL_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for one session at one service; browsers use six.
-pub const POOL_PER_KEY: usize = 6;
+/// Idle connections kept for one session at one service. Over HTTP/2 a browser asks for a page's thirty parts at once.
+pub const POOL_PER_KEY: usize = 32;
 /// Sessions and services, taken together, that connections are kept for.
 pub const POOL_KEYS: usize = 1024;
 /// How long a connection may take to become idle after its answer was read.
