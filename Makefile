@@ -29,7 +29,7 @@ check: ## formatting, lints with every warning an error, sizes of files
 
 test: ## all tests, against real programs; installs those that are missing
 	@tests/install.sh test
-	$(CARGO) build --locked --workspace --bins
+	@# Builds every package's programs too, since each has tests that run them; a build of its own would build all twice.
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 e2e: ## only the journeys
