@@ -74,7 +74,7 @@ pub struct Access {
 /// Bounds that keep one party from using up what all need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at once, over all listeners.
+    /// Connections that wait for requests at once, over all listeners; links and WebSockets that are set up do not count.
     pub max_connections: usize,
     /// For what is running to end when the server stops.
     pub drain: Duration,
