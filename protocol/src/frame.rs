@@ -132,11 +132,15 @@ pub enum ResetReason {
     Stopping,
     /// A fault in the program at the far end.
     Internal,
+    /// Ended on purpose: the right to it was withdrawn.
+    Ended,
+    /// The month's data is used up.
+    DataCap,
     /// A code that this program does not know.
     Unknown(u64),
 }
 
-const REASONS: [(ResetReason, u64, &str); 13] = [
+const REASONS: [(ResetReason, u64, &str); 15] = [
     (ResetReason::Cancelled, 0, "cancelled"),
     (ResetReason::NotListed, 1, "not listed at the gateway"),
     (ResetReason::Refused, 2, "refused by the device"),
@@ -150,6 +154,8 @@ const REASONS: [(ResetReason, u64, &str); 13] = [
     (ResetReason::Protocol, 10, "protocol violated"),
     (ResetReason::Stopping, 11, "stopping"),
     (ResetReason::Internal, 12, "internal fault"),
+    (ResetReason::Ended, 13, "ended on purpose"),
+    (ResetReason::DataCap, 14, "data cap reached"),
 ];
 
 impl ResetReason {

@@ -88,7 +88,9 @@ fn every_reason_has_its_code() {
         (10, Protocol),
         (11, Stopping),
         (12, Internal),
-        (13, Unknown(13)), // the next version may give this one a meaning; then this line moves
+        (13, Ended),
+        (14, DataCap),
+        (15, Unknown(15)), // the next version may give this one a meaning; then this line moves
         (63, Unknown(63)),
     ] {
         assert_eq!((reason.code(), ResetReason::from_code(code)), (code, reason));

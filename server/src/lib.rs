@@ -8,6 +8,7 @@ pub mod link;
 pub mod observe;
 mod porter;
 pub mod store;
+pub mod traffic;
 pub mod ui;
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use link::registry::Registry;
 use observe::{Metrics, Observer};
 use porter::Porter;
 use store::Store;
+use traffic::Traffic;
 
 /// A server whose ports are open: connections wait until [`Server::serve`] takes them.
 pub struct Server {
@@ -84,7 +86,8 @@ impl Server {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
         let access = Access::new(store.clone(), config.access);
-        let porter = Porter::new(access.clone(), store.clone(), registry.clone(), site.clone());
+        let traffic = Traffic::default();
+        let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic, site.clone());
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), house.closing().clone());
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let console = api::console_router(ConsoleState {

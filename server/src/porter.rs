@@ -4,21 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
-use linkspan_protocol::driver::{Stream, Target};
-use linkspan_protocol::id::{DeviceName, ServiceName};
+use linkspan_protocol::driver::Target;
+use linkspan_protocol::id::{DeviceName, GatewayName};
 use moka::sync::Cache;
 
 use crate::access::{Access, Action, Principal, door};
 use crate::config::Site;
 use crate::edge::body::Body;
-use crate::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor};
+use crate::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor, Wish};
 use crate::link::registry::{OpenError, Registry};
 use crate::store::{Device, GatewayId, Store, StoreError};
+use crate::traffic::{Metered, Passage, Traffic};
 
 /// A device's record is believed for so long without asking the database again: a page is made of dozens of requests.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Devices kept in mind at once.
 const BELIEVED_MAX: u64 = 10_000;
+
+/// The gateway in front of a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Via {
+    id: GatewayId,
+    name: GatewayName,
+}
 
 /// Knows people, devices and links.
 #[derive(Clone)]
@@ -26,15 +34,16 @@ pub(crate) struct Porter {
     access: Access,
     store: Store,
     registry: Registry,
+    traffic: Traffic,
     site: Arc<Site>,
     devices: Cache<DeviceName, Arc<Device>>,
 }
 
 impl Porter {
     /// Asks these.
-    pub(crate) fn new(access: Access, store: Store, registry: Registry, site: Arc<Site>) -> Self {
+    pub(crate) fn new(access: Access, store: Store, registry: Registry, traffic: Traffic, site: Arc<Site>) -> Self {
         let devices = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
-        Self { access, store, registry, site, devices }
+        Self { access, store, registry, traffic, site, devices }
     }
 
     async fn find(&self, name: &DeviceName) -> Result<Option<Arc<Device>>, StoreError> {
@@ -52,8 +61,8 @@ impl Porter {
 
 impl Doors for Porter {
     type Visitor = Principal;
-    type Gateway = GatewayId;
-    type Stream = Stream;
+    type Gateway = Via;
+    type Stream = Metered;
 
     async fn on_device_host(&self, host: &str, headers: &HeaderMap) -> Result<Option<Principal>, Broken> {
         self.access.on_device_host(host, headers).await.map_err(broken)
@@ -68,7 +77,7 @@ impl Doors for Porter {
         visitor: &Principal,
         name: &DeviceName,
         purpose: Purpose,
-    ) -> Result<Option<Found<GatewayId>>, Broken> {
+    ) -> Result<Option<Found<Via>>, Broken> {
         let action = match purpose {
             Purpose::Page => Action::OpenPage,
             Purpose::Stream => Action::OpenStream,
@@ -76,18 +85,30 @@ impl Doors for Porter {
         let found = self.find(name).await.map_err(broken)?;
         let found = found.filter(|device| self.access.may(visitor, action, device));
         Ok(found.map(|device| Found {
-            gateway: device.gateway,
+            gateway: Via { id: device.gateway, name: device.gateway_name.clone() },
             last_seen: device.last_seen,
             report: device.report.clone(),
         }))
     }
 
-    fn open(&self, device: &Found<GatewayId>, service: &ServiceName, deadline: Duration) -> Result<Stream, NoStream> {
-        let target = Target { device: device.report.name.clone(), service: service.clone(), deadline };
-        self.registry.open(device.gateway, target).map_err(|error| match error {
+    fn open(&self, wish: &Wish<'_, Principal, Via>) -> Result<Metered, NoStream> {
+        let Via { id, name } = &wish.device.gateway;
+        let device = &wish.device.report.name;
+        let target = Target { device: device.clone(), service: wish.service.clone(), deadline: wish.deadline };
+        let stream = self.registry.open(*id, target).map_err(|error| match error {
             OpenError::Offline => NoStream::Offline,
             OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
-        })
+        })?;
+        let passage = Passage {
+            who: wish.visitor.clone(),
+            client: wish.client,
+            device: device.clone(),
+            service: wish.service.clone(),
+            gateway: *id,
+            gateway_name: name.clone(),
+            purpose: wish.purpose,
+        };
+        Ok(self.traffic.meter(stream, passage))
     }
 
     fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body> {

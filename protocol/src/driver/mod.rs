@@ -25,7 +25,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-pub use self::stream::{Stream, reset_of};
+pub use self::stream::{Resetter, Stream, failed, reset_of};
 use crate::frame::StreamId;
 pub use crate::frame::{Reset, ResetReason, Target};
 use crate::limits::{CLOSE_DEADLINE, MESSAGE_MAX};
@@ -216,6 +216,13 @@ impl Shared {
     /// No code panics while it holds the lock; if it did, the session is as good as before.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reset(&self, id: StreamId, reset: Reset) {
+        let mut state = self.lock();
+        state.session.mux.reset(id, reset);
+        state.dispatch();
+        state.wake_driver();
     }
 }
 

@@ -56,10 +56,32 @@ impl Stream {
 
     /// Ends both directions at once and says why.
     pub fn reset(&mut self, reason: ResetReason, text: &str) {
-        let mut state = self.shared.lock();
-        state.session.mux.reset(self.id, Reset::new(reason, text));
-        state.dispatch();
-        state.wake_driver();
+        self.shared.reset(self.id, Reset::new(reason, text));
+    }
+
+    /// Something that can reset this stream from elsewhere, as long as it lives.
+    pub fn resetter(&self) -> Resetter {
+        Resetter { shared: self.shared.clone(), id: self.id }
+    }
+}
+
+/// Resets a stream that somebody else owns.
+#[derive(Clone)]
+pub struct Resetter {
+    shared: Arc<Shared>,
+    id: StreamId,
+}
+
+impl Resetter {
+    /// Ends both directions at once and says why; nothing happens if the stream is over.
+    pub fn reset(&self, reason: ResetReason, text: &str) {
+        self.shared.reset(self.id, Reset::new(reason, text));
+    }
+}
+
+impl fmt::Debug for Resetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resetter").field("id", &self.id.0).finish_non_exhaustive()
     }
 }
 
@@ -79,7 +101,8 @@ pub fn reset_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
     None
 }
 
-fn failed(reset: Reset) -> io::Error {
+/// The error of a read or write on a stream that was reset.
+pub fn failed(reset: Reset) -> io::Error {
     let kind = match reset.reason {
         ResetReason::Refused => io::ErrorKind::ConnectionRefused,
         ResetReason::TimedOut | ResetReason::Idle => io::ErrorKind::TimedOut,
@@ -93,6 +116,8 @@ fn failed(reset: Reset) -> io::Error {
         | ResetReason::Protocol
         | ResetReason::Stopping
         | ResetReason::Internal
+        | ResetReason::Ended
+        | ResetReason::DataCap
         | ResetReason::Unknown(_) => io::ErrorKind::ConnectionReset,
     };
     io::Error::new(kind, reset)

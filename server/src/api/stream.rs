@@ -1,12 +1,13 @@
 //! `GET /api/v1/devices/{device}/services/{service}/stream`: a service's bytes as a WebSocket, for SSH, VNC and the rest.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -18,8 +19,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::ClientAddress;
 use crate::edge::body::Body;
-use crate::edge::doors::{Broken, DeviceStream, Doors, NoStream, Purpose};
+use crate::edge::doors::{Broken, DeviceStream, Doors, Purpose, Wish};
 use crate::edge::fault::Fault;
 use crate::edge::limits;
 use crate::edge::listener::House;
@@ -48,17 +50,18 @@ pub fn routes<D: Doors>(site: &Site, doors: D, house: House) -> Router {
 async fn open<D: Doors>(
     State(streams): State<Arc<Streams<D>>>,
     Path((device, service)): Path<(String, String)>,
+    Extension(ClientAddress(client)): Extension<ClientAddress>,
     mut request: Request<AxumBody>,
 ) -> axum::response::Response {
-    let opened = streams.open(&device, &service, &mut request).await;
+    let opened = streams.open((&device, &service), client, &mut request).await;
     opened.unwrap_or_else(|fault| pages::answer_as(&fault, Form::Json)).map(AxumBody::new).into_response()
 }
 
 impl<D: Doors> Streams<D> {
     async fn open(
         &self,
-        device: &str,
-        service: &str,
+        (device, service): (&str, &str),
+        client: IpAddr,
         request: &mut Request<AxumBody>,
     ) -> Result<Response<Body>, Fault> {
         if !comes_from(request.headers(), &self.console_origin) {
@@ -75,10 +78,15 @@ impl<D: Doors> Streams<D> {
             Ok(accepted) => accepted,
             Err(not_websocket) => return Ok(not_websocket.answer()),
         };
-        let stream = self.doors.open(&found, &service, limits::OPEN).map_err(|error| match error {
-            NoStream::Offline => Fault::Offline(found.last_seen),
-            NoStream::StreamLimit(limit) => Fault::StreamLimit(limit),
-        })?;
+        let wish = Wish {
+            visitor: &visitor,
+            client,
+            purpose: Purpose::Stream,
+            device: &found,
+            service: &service,
+            deadline: limits::OPEN,
+        };
+        let stream = self.doors.open(&wish).map_err(|no| no.fault(found.last_seen))?;
         self.house.spawn_task(async move {
             match promised.socket(config()).await {
                 Ok(socket) => carry(socket, stream).await,
@@ -200,6 +208,8 @@ fn code(fault: &Fault) -> u16 {
     match fault {
         Fault::ConnectTimeout | Fault::AnswerTimeout => 4504,
         Fault::LinkLost | Fault::Offline(_) => 4503,
+        Fault::Ended(_) => 4403,
+        Fault::DataCap(_) => 4429,
         _ => 4502,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
 use super::fault::Fault;
+use crate::traffic::Metered;
 
 /// Somebody who has signed in.
 pub trait Visitor: Clone + Send + Sync + 'static {
@@ -41,6 +43,23 @@ pub enum Purpose {
     Stream,
 }
 
+/// A stream that somebody asks for, with all that is known about it.
+#[derive(Debug)]
+pub struct Wish<'a, V, G> {
+    /// Who asks.
+    pub visitor: &'a V,
+    /// Where from.
+    pub client: IpAddr,
+    /// What for.
+    pub purpose: Purpose,
+    /// The device.
+    pub device: &'a Found<G>,
+    /// Its service.
+    pub service: &'a ServiceName,
+    /// Time for the gateway to reach it.
+    pub deadline: Duration,
+}
+
 /// The server could not find out; the cause has been logged where it happened.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the server's own data cannot be read")]
@@ -53,6 +72,16 @@ pub enum NoStream {
     Offline,
     /// The gateway carries as many streams as it may.
     StreamLimit(u32),
+}
+
+impl NoStream {
+    /// What to tell whoever asked; `last_seen` is when the gateway was here.
+    pub fn fault(self, last_seen: Option<Timestamp>) -> Fault {
+        match self {
+            Self::Offline => Fault::Offline(last_seen),
+            Self::StreamLimit(limit) => Fault::StreamLimit(limit),
+        }
+    }
 }
 
 /// A stream to a device's service. What is written may be on its way before the gateway has reached the device; that it
@@ -90,12 +119,7 @@ pub trait Doors: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Found<Self::Gateway>>, Broken>> + Send;
 
     /// Asks the gateway for a stream, without waiting for its answer.
-    fn open(
-        &self,
-        device: &Found<Self::Gateway>,
-        service: &ServiceName,
-        deadline: Duration,
-    ) -> Result<Self::Stream, NoStream>;
+    fn open(&self, wish: &Wish<'_, Self::Visitor, Self::Gateway>) -> Result<Self::Stream, NoStream>;
 
     /// Sends a person who has not signed in to the console; `url` is where they come back to.
     fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body>;
@@ -119,7 +143,15 @@ impl DeviceStream for Stream {
             ResetReason::DeviceReset | ResetReason::Idle | ResetReason::Cancelled => Fault::DeviceReset,
             ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost,
             ResetReason::StreamLimit => Fault::GatewayFull,
+            ResetReason::Ended => Fault::Ended(tame(&reset.text)),
+            ResetReason::DataCap => Fault::DataCap(tame(&reset.text)),
             ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(tame(&reset.text)),
         }
+    }
+}
+
+impl DeviceStream for Metered {
+    fn fault(error: &io::Error) -> Fault {
+        Stream::fault(error)
     }
 }

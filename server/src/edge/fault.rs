@@ -50,6 +50,10 @@ pub enum Fault {
     Tls(String),
     /// The link to the gateway was lost while the device was answering.
     LinkLost,
+    /// The connection was ended on purpose: the right to it was withdrawn.
+    Ended(String),
+    /// The month's data of the gateway is used up.
+    DataCap(String),
     /// The server's own fault.
     Internal,
 }
@@ -89,6 +93,8 @@ impl Fault {
             | Self::NotListed
             | Self::LinkLost
             | Self::Internal => self.of_path(),
+            Self::Ended(why) => ended(why),
+            Self::DataCap(what) => data_cap(what),
             _ => self.of_device(),
         }
     }
@@ -276,6 +282,27 @@ fn seen(last: Option<Timestamp>) -> String {
         Some(time) => format!("It was last seen {time} ago, at {at}."),
         None => format!("It was last seen a moment ago, at {at}."),
     }
+}
+
+/// Somebody decided so.
+fn ended(why: &str) -> Words {
+    words(
+        StatusCode::FORBIDDEN,
+        "ended",
+        "The connection was ended",
+        format!("The connection to the device was ended on purpose: {why}"),
+        "Ask whoever looks after the devices if you still need it.",
+    )
+}
+
+fn data_cap(what: &str) -> Words {
+    words(
+        StatusCode::TOO_MANY_REQUESTS,
+        "data-cap",
+        "The month's data is used up",
+        format!("The device's gateway carries no more data this month: {what}"),
+        "Wait for the next month, or ask whoever looks after the devices to lift the cap.",
+    )
 }
 
 fn words(

@@ -94,7 +94,8 @@ impl<D: Doors> Edge<D> {
         match self.site.target(&host) {
             Target::Console => self.console(request, peer).await,
             Target::Device { device, service } => {
-                self.proxy.answer(request, DeviceHost { host, device, service }).await
+                let client = peer.address.ip().to_canonical();
+                self.proxy.answer(request, DeviceHost { host, device, service }, client).await
             }
             Target::Address if AT_ADDRESS.contains(&request.uri().path()) => self.console(request, peer).await,
             Target::Address | Target::Unknown => pages::answer(&Fault::Unknown, request.headers()),

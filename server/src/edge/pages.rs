@@ -102,11 +102,11 @@ fn page(fault: &Fault, words: &Words, again: bool) -> Markup {
 /// Where the way to the device is broken; nothing is drawn where it is not, or where that would say whether there is one.
 fn broken_part(fault: &Fault) -> Option<Part> {
     match fault {
-        Fault::Unknown | Fault::NotAPage | Fault::SignIn | Fault::ForbiddenOrigin => None,
+        Fault::Unknown | Fault::NotAPage | Fault::SignIn | Fault::ForbiddenOrigin | Fault::Ended(_) => None,
         Fault::Misdirected | Fault::BadRequest(_) => Some(Part::Person),
         Fault::RequestTimeout => Some(Part::Internet),
         Fault::Internal => Some(Part::Server),
-        Fault::Offline(_) | Fault::LinkLost => Some(Part::Link),
+        Fault::Offline(_) | Fault::LinkLost | Fault::DataCap(_) => Some(Part::Link),
         Fault::StreamLimit(_) | Fault::GatewayFull | Fault::Gateway(_) | Fault::NotListed => Some(Part::Gateway),
         Fault::Unreachable | Fault::ConnectTimeout | Fault::NameNotFound => Some(Part::Lan),
         Fault::Refused | Fault::AnswerTimeout | Fault::DeviceReset | Fault::Garbage(_) | Fault::Tls(_) => {
@@ -120,7 +120,7 @@ fn way_on(fault: &Fault, again: bool) -> Option<(&'static str, &'static str)> {
     match fault {
         Fault::SignIn => Some(("/", "Sign in")),
         Fault::ForbiddenOrigin => Some(("/", "Open the device")),
-        Fault::Unknown | Fault::NotAPage | Fault::Misdirected | Fault::BadRequest(_) => None,
+        Fault::Unknown | Fault::NotAPage | Fault::Misdirected | Fault::BadRequest(_) | Fault::DataCap(_) => None,
         // An empty address is that of the page itself.
         _ => again.then_some(("", "Try again")),
     }
@@ -195,6 +195,8 @@ mod tests {
             Fault::Garbage(String::new()),
             Fault::Tls(String::new()),
             Fault::LinkLost,
+            Fault::Ended(String::new()),
+            Fault::DataCap(String::new()),
             Fault::Internal,
         ];
         let codes: std::collections::BTreeSet<_> = faults.iter().map(|fault| fault.words().code).collect();

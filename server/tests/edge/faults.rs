@@ -43,7 +43,7 @@ async fn each_failure_of_device_and_gateway_says_whose_it_is() {
             _ => {}
         }
     });
-    let all = ["unreachable", "timed-out", "no-name", "not-listed", "full", "internal"];
+    let all = ["unreachable", "timed-out", "no-name", "not-listed", "full", "internal", "ended", "data-cap"];
     let mut services = vec![
         ("web", ServiceKind::Http, origin.at),
         ("refused", ServiceKind::Http, free),
@@ -58,6 +58,8 @@ async fn each_failure_of_device_and_gateway_says_whose_it_is() {
         ("timed-out", "/", 504, "device-timed-out"),
         ("no-name", "/", 502, "name-not-found"),
         ("not-listed", "/", 502, "not-listed"),
+        ("ended", "/", 403, "ended"),
+        ("data-cap", "/", 429, "data-cap"),
         ("full", "/", 429, "gateway-full"),
         ("internal", "/", 502, "gateway-failed"),
         ("ssh", "/", 404, "not-a-page"),

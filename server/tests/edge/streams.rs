@@ -94,9 +94,9 @@ async fn a_device_may_end_its_direction_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_after_the_upgrade_are_close_codes() {
     let free = linkspan_server::edge::listener::bind(local()).unwrap().local_addr().unwrap();
-    let all = ["refused", "unreachable", "timed-out", "no-name", "not-listed"];
+    let all = ["refused", "unreachable", "timed-out", "no-name", "not-listed", "ended", "data-cap"];
     let world = World::start(vec![device("plc1", &all.map(|name| (name, ServiceKind::Tcp, free)))]).await;
-    for (service, code) in all.into_iter().zip([4502, 4502, 4504, 4502, 4502]) {
+    for (service, code) in all.into_iter().zip([4502, 4502, 4504, 4502, 4502, 4403, 4429]) {
         let mut socket = open(&world, &format!("plc1/services/{service}"), &[]).await.unwrap();
         let Some(Message::Close(Some(frame))) = next(&mut socket).await else { panic!("{service}") };
         assert_eq!(u16::from(frame.code), code, "{service}");

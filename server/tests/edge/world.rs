@@ -16,14 +16,14 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use linkspan_protocol::driver::{self, LinkHandle, OpenError, ResetReason, Role, Settings, Stream};
-use linkspan_protocol::id::{DeviceName, ServiceName};
+use linkspan_protocol::id::DeviceName;
 use linkspan_protocol::message::{DeviceReport, ServiceKind, ServiceReport, Verify};
 use linkspan_protocol::pipe::pipe;
 use linkspan_server::api::stream;
 use linkspan_server::edge::Edge;
 use linkspan_server::edge::body::{self, Body};
 use linkspan_server::edge::connection::{serve_plain, serve_tls};
-use linkspan_server::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor};
+use linkspan_server::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor, Wish};
 use linkspan_server::edge::listener::{House, bind};
 use linkspan_server::edge::redirect::Redirect;
 use linkspan_server::edge::target::Site;
@@ -87,8 +87,9 @@ impl Doors for TestDoors {
         Ok(report.map(|report| Found { gateway: (), last_seen, report: report.clone() }))
     }
 
-    fn open(&self, device: &Found<()>, service: &ServiceName, deadline: Duration) -> Result<Stream, NoStream> {
-        let target = driver::Target { device: device.report.name.clone(), service: service.clone(), deadline };
+    fn open(&self, wish: &Wish<'_, Person, ()>) -> Result<Stream, NoStream> {
+        let device = wish.device.report.name.clone();
+        let target = driver::Target { device, service: wish.service.clone(), deadline: wish.deadline };
         self.link.open(target).map_err(|error| match error {
             OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
             OpenError::Closed => NoStream::Offline,
@@ -345,6 +346,8 @@ async fn forward(devices: Arc<Vec<DeviceReport>>, incoming: driver::Incoming) {
         "not-listed" => Some(ResetReason::NotListed),
         "full" => Some(ResetReason::StreamLimit),
         "internal" => Some(ResetReason::Internal),
+        "ended" => Some(ResetReason::Ended),
+        "data-cap" => Some(ResetReason::DataCap),
         _ => None,
     };
     if let Some(reason) = reason {

@@ -1,5 +1,6 @@
 //! One request to a device and its answer: a connection, the request, the wait, and what a failure means.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{EXPECT, HOST};
@@ -22,14 +23,17 @@ use super::pool::Key;
 use super::upload::{Progress, Upload};
 use super::{Proxy, device_tls};
 use crate::edge::body::{self, Body};
-use crate::edge::doors::{DeviceStream, Doors, Found, NoStream};
+use crate::edge::doors::{DeviceStream, Doors, Found, Purpose, Wish};
 use crate::edge::fault::Fault;
 use crate::edge::headers::{self, Origins};
 use crate::edge::limits;
 use crate::edge::listener::House;
 
 /// A request that may reach its device.
-pub(super) struct Call<G> {
+pub(super) struct Call<V, G> {
+    pub(super) visitor: V,
+    /// Where the request comes from.
+    pub(super) client: IpAddr,
     pub(super) found: Found<G>,
     pub(super) service: ServiceReport,
     pub(super) key: Key,
@@ -44,7 +48,7 @@ impl<D: Doors> Proxy<D> {
     /// Sends the request to the device and returns its answer.
     pub(super) async fn exchange(
         &self,
-        mut call: Call<D::Gateway>,
+        mut call: Call<D::Visitor, D::Gateway>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Fault> {
         let (mut parts, incoming) = request.into_parts();
@@ -79,11 +83,16 @@ impl<D: Doors> Proxy<D> {
     }
 
     /// A new connection to the device. The request follows the OPEN without waiting for its answer.
-    async fn connect(&self, call: &Call<D::Gateway>) -> Result<Connection, Fault> {
-        let stream = self.doors.open(&call.found, &call.service.name, limits::OPEN).map_err(|error| match error {
-            NoStream::Offline => Fault::Offline(call.found.last_seen),
-            NoStream::StreamLimit(limit) => Fault::StreamLimit(limit),
-        })?;
+    async fn connect(&self, call: &Call<D::Visitor, D::Gateway>) -> Result<Connection, Fault> {
+        let wish = Wish {
+            visitor: &call.visitor,
+            client: call.client,
+            purpose: Purpose::Page,
+            device: &call.found,
+            service: &call.service.name,
+            deadline: limits::OPEN,
+        };
+        let stream = self.doors.open(&wish).map_err(|no| no.fault(call.found.last_seen))?;
         let secure = call.service.kind == ServiceKind::Https;
         let wire: Box<dyn Wire> =
             if secure { Box::new(device_tls::secure(stream, &call.service).await?) } else { Box::new(stream) };
@@ -107,7 +116,7 @@ impl<D: Doors> Proxy<D> {
 
     async fn send(
         &self,
-        call: &mut Call<D::Gateway>,
+        call: &mut Call<D::Visitor, D::Gateway>,
         mut connection: Connection,
         request: Request<Upload>,
         progress: &Progress,
@@ -131,7 +140,7 @@ impl<D: Doors> Proxy<D> {
     /// Another protocol from here on: bytes pass both ways until both sides have ended.
     fn switch(
         &self,
-        call: &Call<D::Gateway>,
+        call: &Call<D::Visitor, D::Gateway>,
         connection: Connection,
         browser: OnUpgrade,
         mut response: Response<Incoming>,

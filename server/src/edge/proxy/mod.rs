@@ -9,6 +9,7 @@ mod exchange;
 mod pool;
 mod upload;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::ACCEPT;
@@ -60,7 +61,7 @@ impl<D: Doors> Proxy<D> {
     }
 
     /// Answers a request for a device's host.
-    pub(super) async fn answer(&self, request: Request<Incoming>, at: DeviceHost) -> Response<Body> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, at: DeviceHost, client: IpAddr) -> Response<Body> {
         let path = request.uri().path();
         if path == TICKET_PATH && request.method() == Method::GET {
             let query = request.uri().query().unwrap_or_default();
@@ -75,7 +76,7 @@ impl<D: Doors> Proxy<D> {
             Ok(None) => return self.stranger(&request, &at),
             Err(Broken) => return pages::answer_as(&Fault::Internal, form),
         };
-        match self.call(&visitor, request, &at).await {
+        match self.call((&visitor, client), request, &at).await {
             Ok(response) => response,
             Err(fault) => {
                 tracing::info!(device = %at.device, code = fault.words().code, "request not answered by the device");
@@ -96,7 +97,7 @@ impl<D: Doors> Proxy<D> {
 
     async fn call(
         &self,
-        visitor: &D::Visitor,
+        (visitor, client): (&D::Visitor, IpAddr),
         mut request: Request<Incoming>,
         at: &DeviceHost,
     ) -> Result<Response<Body>, Fault> {
@@ -106,6 +107,8 @@ impl<D: Doors> Proxy<D> {
         let service = service(&found.report, at.service.as_ref())?.clone();
         cross::check(&self.site, &at.device, &request, upgrade.is_some())?;
         let call = Call {
+            visitor: visitor.clone(),
+            client,
             key: Key { device: at.device.clone(), service: service.name.clone(), session: visitor.session() },
             origins: Origins::new(&self.site, &found.report, &service),
             authority: self.site.authority(&at.host),
