@@ -96,6 +96,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         forwarder: forwarder.clone(),
         report: report.clone(),
         instance: format!("{:016x}", fastrand::u64(..)),
+        tls: Arc::default(),
     };
     supervisor.start("link", move || link.clone().run());
     let sources = Sources {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use linkspan_gateway::status::LinkState;
 use linkspan_protocol::message::{Close, CloseReason, Refused, RefusedReason};
+use rustls::HandshakeKind;
 use support::{Certificate, Server, Site, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -278,4 +279,18 @@ async fn a_gateway_that_waits_or_dials_stops_at_once() {
     gateway.site.eventually("dialing", |s| s.link.state == LinkState::Dialing).await;
     let stopping = tokio::time::timeout(Duration::from_secs(3), gateway.stop());
     stopping.await.expect("it does not wait for a silent server");
+}
+
+#[tokio::test]
+async fn a_gateway_that_comes_back_resumes_tls() {
+    let server = Server::new().await;
+    let gateway = Site::for_server(&server, "").start();
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+        let (mut socket, _) = server.accept_hello().await;
+        assert_eq!(socket.get_ref().get_ref().1.handshake_kind(), Some(kind));
+        let refused = Refused { reason: RefusedReason::Busy, text: "later".into(), retry_after_s: Some(0) };
+        // The gateway may hang up first.
+        let _ = linkspan_protocol::handshake::refuse(&mut socket, &refused).await;
+    }
+    gateway.stop().await;
 }

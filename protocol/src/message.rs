@@ -13,6 +13,9 @@ use crate::id::{DeviceName, GatewayName, Secret, ServiceName};
 pub const VERSION: u32 = 1;
 /// The WebSocket subprotocol of a link (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "linkspan.1";
+/// What a gateway offers in TLS before `http/1.1` (ALPN, RFC 7301). No server chooses it: it tells early that this is no
+/// person, so that a fleet that comes back can be made to wait before anything costly is done.
+pub const ALPN: &[u8] = b"linkspan.1";
 /// The path that a gateway asks for on the server.
 pub const LINK_PATH: &str = "/link";
 

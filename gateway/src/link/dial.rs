@@ -29,6 +29,7 @@ pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 pub(super) async fn dial(
     server: &Server,
     hello: &Hello,
+    tls: &tls::Memory,
     mut at_step: impl FnMut(Step),
 ) -> Result<(Socket, Welcome), Failure> {
     let (first, key) = match &server.proxy {
@@ -44,7 +45,7 @@ pub(super) async fn dial(
         proxy::connect(&mut stream, proxy, &server.at).await?;
     }
     at_step(Step::Tls);
-    let stream = tls::handshake(stream, server).await?;
+    let stream = tls::handshake(stream, server, tls).await?;
     at_step(Step::Websocket);
     let mut socket = upgrade(stream, &server.at, &hello.agent).await?;
     at_step(Step::Hello);

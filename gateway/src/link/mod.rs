@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::backoff::{Backoff, Retry};
 pub use self::failure::{Failure, Step};
-pub(crate) use self::tls::system_has_authorities;
+pub(crate) use self::tls::{Memory as TlsMemory, system_has_authorities};
 
 use crate::Phase;
 use crate::config::Config;
@@ -81,6 +81,7 @@ pub(crate) struct Link {
     pub(crate) report: watch::Sender<Report>,
     /// A random word per start of the process.
     pub(crate) instance: String,
+    pub(crate) tls: Arc<TlsMemory>,
 }
 
 /// What comes after an attempt or a link.
@@ -128,7 +129,7 @@ impl Link {
         let hello = self.hello(config, *yielding);
         let report = self.report.clone();
         let dialed = tokio::select! {
-            dialed = dial::dial(&config.server, &hello, |step| enter(&report, State::Dialing(step))) => dialed,
+            dialed = dial::dial(&config.server, &hello, &self.tls, |step| enter(&report, State::Dialing(step))) => dialed,
             () = config_moved(&mut self.config, config) => return Next::Redial,
             () = leaves(&mut self.phase, Phase::Running) => return Next::Stop,
         };

@@ -5,12 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use linkspan_protocol::message::ALPN;
 use linkspan_protocol::text::tame;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, HandshakeKind, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -22,26 +24,90 @@ use super::backoff::Retry;
 use super::failure::{Failure, Step};
 use crate::config::{Fingerprint, Server, Trust};
 
-/// Speaks TLS over a connection that leads to the server. The authorities are read anew each time, so that a renewed
-/// bundle counts without a restart.
-pub(super) async fn handshake(stream: TcpStream, server: &Server) -> Result<TlsStream<TcpStream>, Failure> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Verifier::new(&server.trust, &provider)?);
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier.clone());
-    let mut config = config.with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+/// What is kept from one dial to the next: the settings, and with them the tickets by which the next handshake is a
+/// resumed one. That spares a router the certificates and their check, and the SIM two kilobytes.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<Option<Kept>>);
+
+#[derive(Clone)]
+struct Kept {
+    trusted: Trusted,
+    config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+}
+
+/// Names what is trusted: a ticket that was earned under other authorities is not used.
+type Trusted = [u8; 32];
+
+/// Tickets kept, of a few servers together.
+const TICKETS: usize = 16;
+
+impl Memory {
+    /// The settings for the next dial. The authorities are read anew each time, so that a renewed bundle counts without a
+    /// restart.
+    fn settings(&self, trust: &Trust) -> Result<Kept, Failure> {
+        let certificates = match trust {
+            Trust::Fingerprint(_) => Vec::new(),
+            Trust::Authorities(certificates) => certificates.to_vec(),
+            Trust::System => rustls_native_certs::load_native_certs().certs,
+        };
+        let trusted = name_of(trust, &certificates);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(kept) if kept.trusted == trusted => Ok(kept.clone()),
+            _ => Ok(kept.insert(Kept::new(trusted, trust, certificates)?).clone()),
+        }
+    }
+}
+
+impl Kept {
+    fn new(trusted: Trusted, trust: &Trust, certificates: Vec<CertificateDer<'static>>) -> Result<Self, Failure> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(Verifier::new(trust, certificates, &provider)?);
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone());
+        let mut config = config.with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(TICKETS);
+        config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { trusted, config: Arc::new(config), verifier })
+    }
+}
+
+fn name_of(trust: &Trust, certificates: &[CertificateDer<'_>]) -> Trusted {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    if let Trust::Fingerprint(Fingerprint(pinned)) = trust {
+        digest.update(pinned);
+    }
+    for certificate in certificates {
+        digest.update(&certificate.len().to_be_bytes());
+        digest.update(certificate);
+    }
+    let mut name = [0; 32];
+    name.copy_from_slice(digest.finish().as_ref());
+    name
+}
+
+/// Speaks TLS over a connection that leads to the server.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    server: &Server,
+    memory: &Memory,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let Kept { config, verifier, .. } = memory.settings(&server.trust)?;
     let name = ServerName::try_from(server.at.host.as_ref()).map(|name| name.to_owned()).map_err(|_| {
         Failure::new(Step::Tls, format!("{} is no name for TLS", server.at.host), "correct [server] url")
             .with_retry(Retry::Slowly)
     })?;
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let connecting = TlsConnector::from(config).connect(name, stream);
     match timeout(Step::Tls.deadline(), connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+            log::debug!("TLS with {}{}", server.at, if resumed { ", resumed" } else { "" });
+            Ok(stream)
+        }
         Ok(Err(e)) => Err(explain(&e, server, verifier.refused())),
         Err(_) => Err(Failure::timed_out(Step::Tls, "the server", "is there a firewall on the way that inspects TLS?")),
     }
@@ -60,11 +126,15 @@ enum Check {
 }
 
 impl Verifier {
-    fn new(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+    fn new(
+        trust: &Trust,
+        certificates: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, Failure> {
         let check = match trust {
             Trust::Fingerprint(fingerprint) => Check::Pinned(*fingerprint),
             Trust::System | Trust::Authorities(_) => {
-                let roots = Arc::new(authorities(trust)?);
+                let roots = Arc::new(authorities(certificates)?);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
                 Check::Authorities(
                     verifier.map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?,
@@ -80,14 +150,9 @@ impl Verifier {
 }
 
 /// The certificates of authorities; never none.
-fn authorities(trust: &Trust) -> Result<RootCertStore, Failure> {
+fn authorities(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
-    match trust {
-        Trust::Authorities(certificates) => roots.add_parsable_certificates(certificates.iter().cloned()),
-        Trust::System | Trust::Fingerprint(_) => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)
-        }
-    };
+    roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
         let advice =
             "install the system's CA certificates (package ca-certificates or ca-bundle), or set [server] ca_file";
@@ -98,7 +163,7 @@ fn authorities(trust: &Trust) -> Result<RootCertStore, Failure> {
 
 /// Whether the system has any CA certificates; `check` warns if it needs them and there are none.
 pub(crate) fn system_has_authorities() -> bool {
-    authorities(&Trust::System).is_ok()
+    authorities(rustls_native_certs::load_native_certs().certs).is_ok()
 }
 
 impl ServerCertVerifier for Verifier {
@@ -251,6 +316,16 @@ fn civil(day: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tickets_are_kept_for_as_long_as_the_same_is_trusted() {
+        let memory = Memory::default();
+        let settings = |byte| memory.settings(&Trust::Fingerprint(Fingerprint([byte; 32]))).unwrap().config;
+        let first = settings(1);
+        assert!(Arc::ptr_eq(&first, &settings(1)));
+        assert!(!Arc::ptr_eq(&first, &settings(2)));
+        assert!(!Arc::ptr_eq(&first, &settings(1)), "nor are old ones found again");
+    }
 
     #[test]
     fn days_are_dates() {

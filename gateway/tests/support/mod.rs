@@ -84,6 +84,8 @@ pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
 /// The server's end.
 pub struct Server {
     pub certificate: Certificate,
+    /// One for all connections, so that TLS can be resumed.
+    acceptor: TlsAcceptor,
     listener: TcpListener,
 }
 
@@ -125,7 +127,8 @@ impl Server {
     }
 
     pub async fn with(certificate: Certificate) -> Self {
-        Self { certificate, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        let acceptor = certificate.acceptor();
+        Self { certificate, acceptor, listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
     pub fn port(&self) -> u16 {
@@ -138,7 +141,7 @@ impl Server {
 
     /// TLS and the WebSocket; `None` if the gateway does not go that far.
     pub async fn accept_websocket(&self) -> Option<Socket> {
-        let tls = self.certificate.acceptor().accept(self.accept_tcp().await).await.ok()?;
+        let tls = self.acceptor.accept(self.accept_tcp().await).await.ok()?;
         #[expect(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
         let choose = |request: &Request, mut response: Response| {
             assert_eq!(request.uri().path(), "/link");
@@ -151,7 +154,7 @@ impl Server {
 
     /// Answers the upgrade with this; what the gateway had asked.
     pub async fn answer_http(&self, answer: &str) -> String {
-        let mut tls = self.certificate.acceptor().accept(self.accept_tcp().await).await.unwrap();
+        let mut tls = self.acceptor.accept(self.accept_tcp().await).await.unwrap();
         let mut asked = Vec::new();
         while !asked.ends_with(b"\r\n\r\n") {
             asked.push(tls.read_u8().await.unwrap());

@@ -15,16 +15,21 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use linkspan_protocol::message::ALPN;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::arrivals::Arrival;
 use super::body::{Body, BodyError};
 use super::limits;
 use super::listener::{Guest, House};
 use super::strict::{Guard, Turns};
+use super::turnstile::{TooMany, Turn};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -47,21 +52,20 @@ pub trait Answers: Send + Sync + 'static {
 /// they type, is served as on the plain port; the answers see that by the [`Peer`].
 pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, house: House, answers: Arc<A>) {
     let Guest { socket, address, arrival } = guest;
-    let handshake = async {
-        if is_clear(&socket).await? {
-            return Ok(Err(socket));
-        }
-        TlsAcceptor::from(config).accept(socket).await.map(Ok)
-    };
-    let tls = match tokio::time::timeout(limits::TLS_HANDSHAKE, handshake).await {
-        Ok(Ok(Ok(tls))) => tls,
-        Ok(Ok(Err(socket))) => return serve_plain(Guest { socket, address, arrival }, house, answers).await,
-        Ok(Err(error)) => {
+    // In a box of its own: the way in takes more memory than what then stays.
+    let (tls, turn) = match Box::pin(way_in(socket, config, &house)).await {
+        Ok(Entered::Secure(tls, turn)) => (tls, turn),
+        Ok(Entered::Clear(socket)) => return serve_plain(Guest { socket, address, arrival }, house, answers).await,
+        Err(NotEntered::Tls(error)) => {
             tracing::debug!(address = %address, %error, "TLS handshake failed");
             return;
         }
-        Err(_) => {
+        Err(NotEntered::TooSlow) => {
             tracing::debug!(address = %address, "TLS handshake took too long");
+            return;
+        }
+        Err(NotEntered::TooMany(error)) => {
+            tracing::info!(address = %address, %error, "a gateway is sent away before TLS");
             return;
         }
     };
@@ -69,8 +73,49 @@ pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, hous
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
     let peer = Peer { address, secure: true, sni };
-    let visit = Visit::new(peer, arrival, answers);
+    let visit = Visit::new(peer, (arrival, turn), answers);
     if http2 { visit.http2(tls, house).await } else { visit.http1(tls, house).await }
+}
+
+/// What a socket turned out to be.
+enum Entered {
+    Secure(TlsStream<TcpStream>, Option<Turn>),
+    Clear(TcpStream),
+}
+
+/// Why a connection came to nothing before its first request.
+#[derive(Debug, thiserror::Error)]
+enum NotEntered {
+    #[error(transparent)]
+    Tls(#[from] std::io::Error),
+    #[error("it took too long")]
+    TooSlow,
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+}
+
+impl From<tokio::time::error::Elapsed> for NotEntered {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::TooSlow
+    }
+}
+
+/// The greeting is read first, which costs next to nothing. It says whether a gateway calls: those wait for their turn.
+async fn way_in(socket: TcpStream, config: Arc<ServerConfig>, house: &House) -> Result<Entered, NotEntered> {
+    let greeting = async {
+        if is_clear(&socket).await? {
+            return Ok(Err(socket));
+        }
+        LazyConfigAcceptor::new(Acceptor::default(), socket).await.map(Ok)
+    };
+    let start = match timeout(limits::TLS_HANDSHAKE, greeting).await?? {
+        Ok(start) => start,
+        Err(socket) => return Ok(Entered::Clear(socket)),
+    };
+    let is_gateway = start.client_hello().alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN));
+    let turn = if is_gateway { Some(timeout(limits::QUEUE, house.turn()).await??) } else { None };
+    let tls = timeout(limits::TLS_HANDSHAKE, start.into_stream(config)).await??;
+    Ok(Entered::Secure(tls, turn))
 }
 
 /// Whether the first byte is that of an HTTP method; that of TLS is no letter.
@@ -82,20 +127,21 @@ async fn is_clear(socket: &TcpStream) -> std::io::Result<bool> {
 /// Serves one connection in the clear.
 pub async fn serve_plain<A: Answers>(guest: Guest, house: House, answers: Arc<A>) {
     let peer = Peer { address: guest.address, secure: false, sni: None };
-    Visit::new(peer, guest.arrival, answers).http1(guest.socket, house).await;
+    Visit::new(peer, (guest.arrival, None), answers).http1(guest.socket, house).await;
 }
 
 /// One connection's requests.
 struct Visit<A> {
     peer: Peer,
-    arrival: Mutex<Option<Arrival>>,
+    /// Until the first request is here.
+    arriving: Mutex<Option<(Arrival, Option<Turn>)>>,
     answers: Arc<A>,
     turns: Turns,
 }
 
 impl<A: Answers> Visit<A> {
-    fn new(peer: Peer, arrival: Arrival, answers: Arc<A>) -> Arc<Self> {
-        Arc::new(Self { peer, arrival: Mutex::new(Some(arrival)), answers, turns: Turns::default() })
+    fn new(peer: Peer, arriving: (Arrival, Option<Turn>), answers: Arc<A>) -> Arc<Self> {
+        Arc::new(Self { peer, arriving: Mutex::new(Some(arriving)), answers, turns: Turns::default() })
     }
 
     async fn http1<IO>(self: Arc<Self>, io: IO, house: House)
@@ -161,20 +207,20 @@ impl<A: Answers> Visit<A> {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let turn = Turn::begin(&self.turns);
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let turn = UnderWay::begin(&self.turns);
         let response = self.answers.answer(request, &self.peer).await;
         Ok(turn.answered(response))
     }
 }
 
 /// One request under way; dropped when its answer has been handed over to its end, or given up.
-struct Turn {
+struct UnderWay {
     turns: Turns,
     answered: bool,
 }
 
-impl Turn {
+impl UnderWay {
     fn begin(turns: &Turns) -> Self {
         turns.started();
         Self { turns: turns.clone(), answered: false }
@@ -187,7 +233,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.answered {
             self.turns.answered(false);
@@ -199,7 +245,7 @@ impl Drop for Turn {
 /// An answer's body that knows when it is over.
 struct Tracked {
     body: Body,
-    _turn: Turn,
+    _turn: UnderWay,
 }
 
 impl http_body::Body for Tracked {

@@ -14,6 +14,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::arrivals::{Arrival, Arrivals};
 use super::limits;
+use super::turnstile::{TooMany, Turn, Turnstile};
 
 /// A port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 pub struct House {
     room: Arc<Semaphore>,
     arrivals: Arrivals,
+    turnstile: Turnstile,
     tasks: TaskTracker,
     /// Cancelled: no new connections and requests; what runs may finish.
     closing: CancellationToken,
@@ -81,6 +83,7 @@ impl House {
         Self {
             room: Arc::new(Semaphore::new(connections)),
             arrivals: Arrivals::new(limits::arriving_per_address(connections)),
+            turnstile: Turnstile::new(connections),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -132,6 +135,19 @@ impl House {
     /// Runs a task that ends when its handle is dropped, or with the house.
     pub fn spawn_owned(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(self.tasks.spawn(task))
+    }
+
+    /// Waits until a gateway may come in; people do not ask.
+    ///
+    /// # Errors
+    /// [`TooMany`]: it should come another time.
+    pub async fn turn(&self) -> Result<Turn, TooMany> {
+        self.turnstile.turn(|pace| self.spawn_task(pace.run())).await
+    }
+
+    /// Gateways that wait for their turn.
+    pub fn gateways_waiting(&self) -> usize {
+        self.turnstile.waiting()
     }
 
     /// Cancelled when connections should come to an end.

@@ -15,6 +15,7 @@ pub mod redirect;
 pub mod strict;
 pub mod target;
 pub mod tls;
+mod turnstile;
 pub mod upgrade;
 
 use axum::Router;
