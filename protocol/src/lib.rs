@@ -11,6 +11,7 @@ pub mod frame;
 pub mod handshake;
 pub mod id;
 pub mod limits;
+mod liveness;
 pub mod message;
 pub mod mux;
 #[cfg(feature = "io")]

@@ -68,18 +68,29 @@ pub const ACK_FRAMES: u64 = 64;
 /// packet costs the SIM some 90 bytes; until then an ACK rides along with whatever goes out.
 pub const ACK_DELAY: Duration = Duration::from_secs(10);
 
+/// The same for a server. A gateway's ACK that goes alone carries a PING, and the answer to that carries the server's ACK:
+/// so the server waits a little longer, lest both cross.
+pub const ACK_DELAY_SERVER: Duration = Duration::from_secs(11);
+
 /// Silence after which a gateway sends a ping, while nothing is going on: below the shortest NAT timeouts of carriers
 /// that are common (one to two minutes).
 pub const PING_AFTER: Duration = Duration::from_secs(55);
 
-/// Silence after which a ping is sent while frames wait for their ACK, counted from the first of them at the earliest. Longer than [`ACK_DELAY`], so that a healthy link
-/// acknowledges before it is asked.
-pub const PING_AFTER_BUSY: Duration = Duration::from_secs(15);
+/// Silence after which a gateway sends a ping while frames of its wait for their ACK, counted from the first of them at the
+/// earliest. Longer than [`ACK_DELAY_SERVER`] and a slow round trip, so that a healthy link acknowledges before it is asked.
+pub const PING_AFTER_BUSY: Duration = Duration::from_secs(13);
+
+/// The same for a server. Longer, since of two who wait for each other only the gateway need ask.
+pub const PING_AFTER_BUSY_SERVER: Duration = Duration::from_secs(15);
 
 /// Least silence before a ping, whatever the server asks for: a second is thirty times what any NAT needs.
 pub const PING_AFTER_MIN: Duration = Duration::from_secs(1);
 
-/// Time for a sign of life after a ping was due; then the link is taken for dead.
+/// Least time after a ping was due before its link is suspect, and another is made beside it: a radio that sleeps takes two
+/// seconds to wake. On a slow line it is four round trips, up to [`PING_DEADLINE`].
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+
+/// Time for a sign of life after a ping was due; then the link is taken for dead. Twice as long on the slowest lines.
 pub const PING_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Time for each step of the handshake after the WebSocket is up.

@@ -71,8 +71,11 @@ pub struct Welcome {
     pub received: Option<u64>,
     /// Bytes that the gateway may send on a new stream before it is given more credit.
     pub window: u32,
-    /// Seconds of silence after which the gateway sends a ping.
+    /// Seconds of silence after which the gateway sends a ping, as long as it knows no better.
     pub ping_after_s: u32,
+    /// Seconds that a gateway which learns what its line allows may stretch that to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ping_after_max_s: Option<u32>,
     /// The server's clock, in seconds since 1970-01-01 UTC.
     pub time: u64,
     /// Names of optional abilities.
@@ -151,6 +154,11 @@ pub enum GatewayToServer {
     Devices {
         /// The whole list, in the order of the configuration.
         devices: Vec<DeviceReport>,
+    },
+    /// The silence after which the gateway sends a ping from now on: the server's own question is to be later.
+    Keepalive {
+        /// In seconds.
+        ping_after_s: u32,
     },
     /// A kind of message that this program does not know.
     #[serde(other)]

@@ -11,9 +11,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::{CLOSE_HEAD_MAX, Frame, FrameError, Reset, ResetReason};
 use crate::limits::{
-    ACK_DELAY, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX, CONTROL_CHUNK_MAX, CONTROL_MAX,
-    CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER_BUSY, PING_AFTER_MIN, PING_DEADLINE,
+    ACK_DELAY, ACK_DELAY_SERVER, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX,
+    CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX,
 };
+pub use crate::liveness::Pulse;
+use crate::liveness::{Liveness, Silent};
 use crate::message::Close;
 use crate::mux::{Mux, Role, Settings, Violation, give_back};
 
@@ -62,33 +64,19 @@ pub enum ControlError {
     Full,
 }
 
-#[derive(Debug)]
-struct Ping {
-    token: u64,
-    sent: Instant,
-}
-
 /// One end of a session, between a handshake and the end of its link.
 #[derive(Debug)]
 pub struct Session {
     /// The streams.
     pub mux: Mux,
-    ping_after: Duration,
+    liveness: Liveness,
+    ack_delay: Duration,
     sent: u64,
     acked: u64,
     received: u64,
     ack_told: u64,
     ack_due: Option<Instant>,
-    heard: Instant,
-    /// When the oldest frame went out that is not acknowledged, or one before it.
-    unacked_since: Option<Instant>,
-    /// Since when this end waits for a sign of life that it asked for, or would have if the socket took anything.
-    asked: Option<Instant>,
-    ping_wanted: bool,
-    next_ping: u64,
-    ping: Option<Ping>,
     pong_wanted: Option<u64>,
-    round_trip: Option<Duration>,
     control_out: VecDeque<(bool, Bytes)>,
     control_out_len: usize,
     control_in: BytesMut,
@@ -104,20 +92,14 @@ impl Session {
     pub fn new(role: Role, settings: Settings, ping_after: Duration, now: Instant) -> Self {
         Self {
             mux: Mux::new(role, settings),
-            ping_after: ping_after.max(PING_AFTER_MIN),
+            liveness: Liveness::new(role, ping_after, now),
+            ack_delay: if role == Role::Gateway { ACK_DELAY } else { ACK_DELAY_SERVER },
             sent: 0,
             acked: 0,
             received: 0,
             ack_told: 0,
             ack_due: None,
-            heard: now,
-            unacked_since: None,
-            asked: None,
-            ping_wanted: false,
-            next_ping: 0,
-            ping: None,
             pong_wanted: None,
-            round_trip: None,
             control_out: VecDeque::new(),
             control_out_len: 0,
             control_in: BytesMut::new(),
@@ -139,9 +121,24 @@ impl Session {
         (self.sent, self.acked)
     }
 
-    /// The last measured round trip.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+    /// How the link is.
+    pub fn pulse(&self) -> Pulse {
+        self.liveness.pulse()
+    }
+
+    /// Asks the other end for a sign of life at once.
+    pub fn probe(&mut self, now: Instant) {
+        self.liveness.probe(now);
+    }
+
+    /// Changes the silence after which this end asks whether the other is there.
+    pub fn set_ping_after(&mut self, ping_after: Duration) {
+        self.liveness.ping_after(ping_after);
+    }
+
+    /// Tells a round trip that was measured elsewhere, as by the handshake.
+    pub fn measured(&mut self, round_trip: Duration) {
+        self.liveness.measured(round_trip);
     }
 
     /// Queues a control message.
@@ -210,13 +207,11 @@ impl Session {
         if message.len() > MESSAGE_MAX {
             return Err(SessionError::MessageTooLong(message.len()));
         }
-        self.heard = now;
-        self.asked = None;
-        self.ping_wanted = false;
+        self.liveness.heard(now);
         while let Some(frame) = Frame::decode(&mut message)? {
             if frame.is_sequenced() {
                 self.received += 1;
-                self.ack_due.get_or_insert(now + ACK_DELAY);
+                self.ack_due.get_or_insert(now + self.ack_delay);
             }
             self.handle_frame(frame, now)?;
         }
@@ -228,24 +223,12 @@ impl Session {
     /// # Errors
     /// [`SessionError::Silent`]: the link must end.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        match self.asked {
-            // Counted from when the ping was due: a socket that takes nothing is as dead as one that brings nothing.
-            Some(asked) if now >= asked + PING_DEADLINE => {
-                return Err(SessionError::Silent(now.saturating_duration_since(self.heard)));
-            }
-            Some(_) => {}
-            None if now >= self.ping_due() => {
-                self.asked = Some(now);
-                self.ping_wanted = true;
-            }
-            None => {}
-        }
-        Ok(())
+        self.liveness.handle_timeout(now).map_err(|Silent(silence)| SessionError::Silent(silence))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) want to be called next.
     pub fn poll_timeout(&self) -> Instant {
-        let liveness = self.asked.map_or_else(|| self.ping_due(), |asked| asked + PING_DEADLINE);
+        let liveness = self.liveness.poll_timeout();
         self.ack_due.map_or(liveness, |due| due.min(liveness))
     }
 
@@ -254,10 +237,11 @@ impl Session {
         if self.close_sent {
             return None;
         }
-        let ack_alone = self.ack_due.is_some_and(|due| now >= due) || self.received - self.ack_told >= ACK_FRAMES;
-        let something = ack_alone
+        let ack_due = self.ack_due.is_some_and(|due| now >= due);
+        let something = ack_due
+            || self.received - self.ack_told >= ACK_FRAMES
             || self.closing.is_some()
-            || self.ping_wanted
+            || self.liveness.wants_ping()
             || self.pong_wanted.is_some()
             || !self.control_out.is_empty()
             || self.mux.wants_to_send();
@@ -265,7 +249,8 @@ impl Session {
             return None;
         }
         let mut message = BytesMut::with_capacity(if self.mux.wants_to_send() { 2048 } else { 64 });
-        self.put_signs_of_life(&mut message, now);
+        let speaks = !self.control_out.is_empty() || self.mux.wants_to_send() || self.closing.is_some();
+        self.put_signs_of_life(&mut message, ack_due && !speaks, now);
         if let Some((last, piece)) = self.control_out.pop_front() {
             self.control_out_len -= piece.len();
             give_back(&mut self.control_out);
@@ -274,9 +259,7 @@ impl Session {
         }
         let close = self.closing.as_ref().map_or(0, |close| CLOSE_HEAD_MAX + close.len());
         self.sent += self.mux.fill(&mut message, MESSAGE_MAX - close);
-        if self.sent > self.acked {
-            self.unacked_since.get_or_insert(now);
-        }
+        self.liveness.sent(self.sent > self.acked, now);
         if let Some(close) = self.closing.take_if(|_| self.control_out.is_empty()) {
             Frame::Close(close).encode(&mut message);
             self.close_sent = true;
@@ -284,7 +267,7 @@ impl Session {
         Some(message.freeze())
     }
 
-    fn put_signs_of_life(&mut self, message: &mut BytesMut, now: Instant) {
+    fn put_signs_of_life(&mut self, message: &mut BytesMut, ack_alone: bool, now: Instant) {
         if let Some(token) = self.pong_wanted.take() {
             Frame::Pong(token).encode(message);
         }
@@ -293,32 +276,20 @@ impl Session {
             self.ack_told = self.received;
         }
         self.ack_due = None;
-        if std::mem::take(&mut self.ping_wanted) {
-            let token = self.next_ping;
-            self.next_ping += 1;
+        if let Some(token) = self.liveness.take_ping(ack_alone && self.liveness.asks_with_acks(), now) {
             Frame::Ping(token).encode(message);
-            self.ping = Some(Ping { token, sent: now });
         }
-    }
-
-    fn ping_due(&self) -> Instant {
-        let due = self.heard + self.ping_after;
-        self.unacked_since.map_or(due, |since| due.min(self.heard.max(since) + PING_AFTER_BUSY))
     }
 
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), SessionError> {
         match frame {
             Frame::Ping(token) => self.pong_wanted = Some(token),
-            Frame::Pong(token) => {
-                if let Some(ping) = self.ping.take_if(|ping| ping.token == token) {
-                    self.round_trip = Some(now.saturating_duration_since(ping.sent));
-                }
-            }
+            Frame::Pong(token) => self.liveness.pong(token, now),
             Frame::Ack(acked) if acked > self.sent => return Err(SessionError::Ack { acked, sent: self.sent }),
             Frame::Ack(acked) => {
                 self.acked = self.acked.max(acked);
                 if self.acked == self.sent {
-                    self.unacked_since = None;
+                    self.liveness.all_acknowledged();
                 }
             }
             Frame::Control { last, piece } => self.handle_control(last, &piece)?,

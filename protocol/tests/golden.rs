@@ -218,6 +218,7 @@ fn welcome_as_json() {
         received: Some(7),
         window: 262_144,
         ping_after_s: 55,
+        ping_after_max_s: None,
         time: 1_790_000_000,
         capabilities: vec![],
     };

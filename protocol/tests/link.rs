@@ -318,7 +318,10 @@ async fn a_dead_link_is_noticed_whether_idle_or_stuck() {
 async fn an_idle_link_lives_for_ever() {
     let mut link = linked(4096).await;
     assert!(timeout(Duration::from_secs(86_400), &mut link.gateway_end).await.is_err(), "a day");
-    assert!(link.gateway.round_trip().is_some() && link.server.round_trip().is_none(), "only the gateway asks");
+    assert!(
+        link.gateway.pulse().round_trip.is_some() && link.server.pulse().round_trip.is_none(),
+        "only the gateway asks"
+    );
 }
 
 #[tokio::test]
@@ -488,6 +491,7 @@ fn answer(version: u32) -> Welcome {
         received: None,
         window: 65_536,
         ping_after_s: 55,
+        ping_after_max_s: None,
         time: 0,
         capabilities: vec![],
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use linkspan_protocol::frame::{Frame, Reset, ResetReason, StreamId};
 use linkspan_protocol::limits::{
-    ACK_DELAY, ACK_FRAMES, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER, PING_AFTER_BUSY, PING_DEADLINE,
-    SEND_QUEUE_MAX,
+    ACK_DELAY, ACK_FRAMES, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER, PING_AFTER_BUSY,
+    PING_AFTER_BUSY_SERVER, PING_DEADLINE, SEND_QUEUE_MAX, SUSPECT_AFTER,
 };
 use linkspan_protocol::message::{Close, CloseReason};
 use linkspan_protocol::mux::{Event, OpenError, Read};
@@ -294,8 +294,9 @@ fn what_came_is_acknowledged_in_time() {
     pair.advance(ACK_DELAY - SOON).unwrap();
     assert_eq!(pair.ends[SERVER].sent(), (1, 0));
     pair.advance(SOON + 2 * ONE_WAY).unwrap();
-    assert_eq!(pair.ends[SERVER].sent(), (1, 1), "alone, after a while");
-    assert_eq!(pings(&pair.wires[SERVER].log) + pings(&pair.wires[GATEWAY].log), 0);
+    assert_eq!(pair.ends[SERVER].sent(), (1, 1), "after a while, alone but for a question");
+    assert_eq!(pair.wires[GATEWAY].log, [Frame::Ack(1), Frame::Ping(0)]);
+    assert_eq!(pings(&pair.wires[SERVER].log), 0);
 
     pair.write(SERVER, id, b"x");
     pair.advance(SOON).unwrap();
@@ -321,7 +322,7 @@ fn a_silent_link_costs_one_ping_each_way_and_nothing_else() {
     for end in [SERVER, GATEWAY] {
         assert!((19..=20).contains(&pair.wires[end].messages), "{} messages", pair.wires[end].messages);
     }
-    assert_eq!(pair.ends[GATEWAY].round_trip(), Some(2 * ONE_WAY));
+    assert_eq!(pair.ends[GATEWAY].pulse().round_trip, Some(2 * ONE_WAY));
     assert!(pair.wires[GATEWAY].log.iter().all(|frame| matches!(frame, Frame::Ping(_))));
     assert!(pair.wires[SERVER].log.iter().all(|frame| matches!(frame, Frame::Pong(_))));
 }
@@ -338,7 +339,13 @@ fn a_link_that_is_heard_costs_no_ping() {
         pair.read(SERVER, id);
         pair.read(GATEWAY, id);
     }
-    assert_eq!(pings(&pair.wires[SERVER].log) + pings(&pair.wires[GATEWAY].log), 0);
+    assert_eq!(pings(&pair.wires[SERVER].log), 0);
+    let log = &pair.wires[GATEWAY].log;
+    let alone = (1..log.len()).filter(|at| matches!(log[at - 1..=*at], [Frame::Ack(_), Frame::Ping(_)])).count();
+    assert_eq!(pings(log), alone, "only with an ACK that goes out anyway");
+    for wire in &pair.wires {
+        assert!(wire.messages <= 2 * 200 + 2, "{} messages: the data, and what answers it", wire.messages);
+    }
 }
 
 #[test]
@@ -355,12 +362,48 @@ fn a_dead_busy_link_is_noticed_sooner() {
     let mut pair = Pair::new(Offer::default());
     let id = pair.open();
     pair.advance(Duration::from_secs(40)).unwrap();
-    pair.wires[SERVER].dead = true;
+    (pair.wires[SERVER].dead, pair.wires[GATEWAY].dead) = (true, true);
     pair.write(SERVER, id, b"x");
-    pair.advance(PING_AFTER_BUSY - SOON).unwrap();
+    pair.advance(PING_AFTER_BUSY_SERVER - SOON).unwrap();
     assert_eq!(pings(&pair.wires[SERVER].log), 0, "the ACK may still come");
     let error = pair.advance(PING_DEADLINE + 2 * SOON).unwrap_err();
     assert!(matches!(error, SessionError::Silent(_)), "{error}");
+}
+
+#[test]
+fn a_gateway_suspects_a_silent_link_whoever_spoke_last() {
+    for speaker in [SERVER, GATEWAY] {
+        let mut pair = Pair::new(Offer::default());
+        let id = pair.open();
+        pair.advance(PING_AFTER - SOON).unwrap();
+        pair.write(speaker, id, b"x");
+        pair.advance(SOON).unwrap();
+        (pair.wires[SERVER].dead, pair.wires[GATEWAY].dead) = (true, true);
+        // What came is acknowledged with a question; what went out is asked about when its ACK is late.
+        pair.advance(PING_AFTER_BUSY + SUSPECT_AFTER).unwrap();
+        assert!(pair.ends[GATEWAY].pulse().suspect, "{speaker}: {:?}", pair.ends[GATEWAY].pulse());
+        assert!(!pair.ends[SERVER].pulse().suspect, "only the gateway can make another link");
+        (pair.wires[SERVER].dead, pair.wires[GATEWAY].dead) = (false, false);
+        pair.ends[GATEWAY].handle_message(Bytes::new(), pair.now).unwrap();
+        assert!(!pair.ends[GATEWAY].pulse().suspect);
+    }
+}
+
+#[test]
+fn a_question_may_be_asked_at_any_time_and_its_span_changed() {
+    let mut pair = Pair::new(Offer::default());
+    pair.ends[GATEWAY].probe(pair.now);
+    pair.advance(2 * ONE_WAY).unwrap();
+    assert_eq!(pings(&pair.wires[GATEWAY].log), 1);
+    assert_eq!(pair.ends[GATEWAY].pulse().survived, 0, "there was no silence");
+    pair.ends[GATEWAY].set_ping_after(3 * PING_AFTER);
+    pair.ends[SERVER].set_ping_after(4 * PING_AFTER);
+    pair.advance(3 * PING_AFTER - SOON).unwrap();
+    assert_eq!(pings(&pair.wires[GATEWAY].log), 1);
+    pair.advance(2 * SOON).unwrap();
+    assert_eq!(pings(&pair.wires[GATEWAY].log), 2);
+    let pulse = pair.ends[GATEWAY].pulse();
+    assert!(pulse.survived == 1 && pulse.silence == 3 * PING_AFTER, "{pulse:?}");
 }
 
 #[test]

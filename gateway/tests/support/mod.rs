@@ -108,10 +108,13 @@ impl ServerLink {
 
     /// The next list of devices that the gateway reports.
     pub async fn devices(&self) -> Vec<DeviceReport> {
-        let message = tokio::time::timeout(DEADLINE, self.handle.receive()).await.expect("a message").expect("a link");
-        match serde_json::from_slice(&message).unwrap() {
-            GatewayToServer::Devices { devices } => devices,
-            GatewayToServer::Unknown => panic!("an unknown message"),
+        loop {
+            let message = tokio::time::timeout(DEADLINE, self.handle.receive()).await;
+            match serde_json::from_slice(&message.expect("a message").expect("a link")).unwrap() {
+                GatewayToServer::Devices { devices } => return devices,
+                GatewayToServer::Keepalive { .. } => {}
+                GatewayToServer::Unknown => panic!("an unknown message"),
+            }
         }
     }
 
@@ -186,6 +189,7 @@ impl Server {
             received: None,
             window: SERVER_WINDOW,
             ping_after_s: 55,
+            ping_after_max_s: None,
             time: 0,
             capabilities: Vec::new(),
         };

@@ -4,6 +4,7 @@
 //! time of one call and never across an await. Nothing is taken from the session before the socket has taken what came
 //! before, so that whose turn it is gets decided late.
 
+mod pulse;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +30,7 @@ pub use self::stream::{Resetter, Stream, failed, reset_of};
 use crate::frame::StreamId;
 pub use crate::frame::{Reset, ResetReason, Target};
 use crate::limits::{CLOSE_DEADLINE, MESSAGE_MAX};
+pub use crate::liveness::Pulse;
 use crate::message::{Close, CloseReason};
 use crate::mux::Event;
 pub use crate::mux::{OpenError, Role, Settings};
@@ -67,7 +69,12 @@ pub fn link<S>(
         incoming: VecDeque::new(),
         ended: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), accept: Notify::new(), control: Notify::new() });
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        accept: Notify::new(),
+        control: Notify::new(),
+        pulse: Notify::new(),
+    });
     let timer = Box::pin(sleep_until(now + ping_after));
     (
         LinkHandle { shared: shared.clone() },
@@ -172,11 +179,6 @@ impl LinkHandle {
         self.shared.lock().session.mux.open_streams()
     }
 
-    /// The round trip measured by the last ping.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.shared.lock().session.round_trip()
-    }
-
     /// Whether the link has ended.
     pub fn has_ended(&self) -> bool {
         self.shared.lock().ended
@@ -210,6 +212,7 @@ struct Shared {
     state: Mutex<State>,
     accept: Notify,
     control: Notify,
+    pulse: Notify,
 }
 
 impl Shared {
@@ -346,7 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Ok(());
         }
         let mut state = self.shared.lock();
+        let before = state.session.pulse();
         let handled = state.session.handle_message(bytes, Instant::now().into_std());
+        let after = state.session.pulse();
+        if (before.suspect, before.survived) != (after.suspect, after.survived) {
+            self.shared.pulse.notify_one();
+        }
         if state.dispatch() {
             self.shared.accept.notify_one();
         }
@@ -417,7 +425,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if Instant::now() < due {
                 continue;
             }
-            let handled = self.shared.lock().session.handle_timeout(Instant::now().into_std());
+            let (handled, suspect) = {
+                let mut state = self.shared.lock();
+                (state.session.handle_timeout(Instant::now().into_std()), state.session.pulse().suspect)
+            };
+            if suspect {
+                self.shared.pulse.notify_one();
+            }
             if let Err(error) = handled {
                 return Poll::Ready(error.into());
             }

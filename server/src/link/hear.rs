@@ -16,6 +16,8 @@ pub(super) enum Heard {
         /// How many have not even a name.
         nameless: usize,
     },
+    /// The silence after which it asks, in seconds.
+    Keepalive(u32),
     /// A kind of message that this version does not know.
     Unknown,
 }
@@ -24,6 +26,7 @@ pub(super) enum Heard {
 pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
     let heard = match serde_json::from_slice(json) {
         Ok(GatewayToServer::Devices { devices }) => Heard::Devices { devices, refused: Vec::new(), nameless: 0 },
+        Ok(GatewayToServer::Keepalive { ping_after_s }) => Heard::Keepalive(ping_after_s),
         Ok(GatewayToServer::Unknown) => Heard::Unknown,
         // The message is worth a second look only if it is a list with a spoilt device in it.
         Err(error) => one_by_one(json).ok_or(error)?,
@@ -146,6 +149,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_an_error() {
         assert_eq!(read(br#"{"type":"weather","devices":7}"#).unwrap(), Heard::Unknown);
+        assert_eq!(read(br#"{"type":"keepalive","ping_after_s":300,"why":7}"#).unwrap(), Heard::Keepalive(300));
         for nonsense in
             ["", "{", "[]", "7", r#"{"type":7}"#, r#"{"type":"devices"}"#, r#"{"type":"devices","devices":7}"#]
         {

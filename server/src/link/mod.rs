@@ -43,6 +43,13 @@ pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
 /// as the gateway asks, the server need not, and an idle link costs half.
 const SERVER_PING_AFTER: Duration = PING_AFTER.saturating_mul(2);
 
+/// Longest silence that a gateway may learn to allow, and the most that it can make the server wait for a sign of life:
+/// a gateway that lost its power shows as connected for so long, unless somebody asks for a device of it.
+const PING_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// How much later than the gateway the server asks: the gateway's own question may be late on a slow line.
+const SERVER_PING_LATER: Duration = Duration::from_secs(30);
+
 /// Identities checked at once: each asks the database, and a whole fleet may come back in one second.
 const CHECKS_AT_ONCE: usize = 64;
 
@@ -269,6 +276,10 @@ impl Member<'_> {
                     }
                     Box::pin(self.take_devices(&devices, refused)).await;
                 }
+                Ok(Heard::Keepalive(seconds)) => {
+                    let asks = Duration::from_secs(seconds.into()).min(PING_AFTER_LONGEST);
+                    self.link.set_ping_after((asks + SERVER_PING_LATER).max(SERVER_PING_AFTER));
+                }
                 Ok(Heard::Devices { .. } | Heard::Unknown) => {}
                 Err(error) => {
                     warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
@@ -325,6 +336,7 @@ fn welcome(session: String) -> Welcome {
         received: None,
         window: SERVER_WINDOW,
         ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
+        ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
         time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
         capabilities: Vec::new(),
     }
