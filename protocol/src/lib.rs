@@ -4,8 +4,11 @@
 //! makes it panic or allocate what was merely announced. `docs/protocol.md` is the prose of it. With the feature `io`,
 //! [`driver`] runs a session over a real WebSocket and [`pipe`](mod@pipe) copies between a stream and a socket.
 
+pub mod certificate;
+pub mod code;
 #[cfg(feature = "io")]
 pub mod driver;
+pub mod enrol;
 pub mod frame;
 #[cfg(feature = "io")]
 pub mod handshake;

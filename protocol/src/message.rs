@@ -13,11 +13,14 @@ use crate::id::{DeviceName, GatewayName, Secret, ServiceName};
 pub const VERSION: u32 = 1;
 /// The WebSocket subprotocol of a link (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "linkspan.1";
-/// What a gateway offers in TLS before `http/1.1` (ALPN, RFC 7301). No server chooses it: it tells early that this is no
-/// person, so that a fleet that comes back can be made to wait before anything costly is done.
+/// What a gateway offers in TLS before `http/1.1` (ALPN, RFC 7301). It tells early that this is no person: a fleet that
+/// comes back can be made to wait before anything costly is done, and nobody else is asked for a certificate. A server
+/// that chooses it is the end of the TLS itself, and has asked for the gateway's certificate.
 pub const ALPN: &[u8] = b"linkspan.1";
 /// The path that a gateway asks for on the server.
 pub const LINK_PATH: &str = "/link";
+/// Capability of a server that renews certificates over the link.
+pub const CERTIFY: &str = "certify";
 
 /// First message of a link, gateway to server: who calls, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +163,14 @@ pub enum GatewayToServer {
         /// In seconds.
         ping_after_s: u32,
     },
+    /// Asks for a certificate of a new key, before the old one ends; only to a server with the capability
+    /// [`CERTIFY`].
+    Certify {
+        /// The new public key: a point on P-256, uncompressed, in base64.
+        public_key: String,
+        /// The new key's signature over [`statement`](crate::enrol::statement) of the session's name, in base64.
+        proof: String,
+    },
     /// A kind of message that this program does not know.
     #[serde(other)]
     Unknown,
@@ -173,6 +184,23 @@ pub enum ServerToGateway {
     DevicesTaken {
         /// Those that the server does not publish, each with the reason.
         refused: Vec<DeviceRefused>,
+    },
+    /// Answer to [`GatewayToServer::Certify`].
+    Certified {
+        /// The certificate in PEM.
+        certificate: String,
+    },
+    /// The other answer to [`GatewayToServer::Certify`].
+    NotCertified {
+        /// For people.
+        reason: String,
+        /// Seconds to wait before the next request.
+        retry_after_s: u32,
+    },
+    /// The public keys by which the server can be known: sent after WELCOME and whenever they change.
+    ServerKeys {
+        /// SHA-256 of each, as `sha256:` and 64 digits.
+        keys: Vec<String>,
     },
     /// A kind of message that this program does not know.
     #[serde(other)]

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
-use edge::tls::{Certificates, Source, TlsError};
+use edge::tls::{Certificates, GatewayCa, Source, TlsError};
 use link::Gate;
 use link::registry::Registry;
 use observe::{Metrics, Observer};
@@ -38,6 +39,7 @@ pub struct Server {
     config: Config,
     store: Store,
     certificates: Certificates,
+    authority: GatewayCa,
     https: Vec<TcpListener>,
     http: Vec<TcpListener>,
 }
@@ -52,9 +54,10 @@ impl Server {
         let store = Store::open(&config.store.url).await.context("the database cannot be used")?;
         let certificates = Certificates::load(certificate_source(&config))?;
         warn_of_certificate(&certificates, &config);
+        let authority = GatewayCa::load(&config.state_dir, Timestamp::now())?;
         let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
         let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
-        Ok(Self { config, store, certificates, https, http })
+        Ok(Self { config, store, certificates, authority, https, http })
     }
 
     /// The addresses of the secure ports.
@@ -80,7 +83,7 @@ impl Server {
     /// # Errors
     /// What keeps it from serving at all.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, store, certificates, https, http } = self;
+        let Self { config, store, certificates, authority, https, http } = self;
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
@@ -93,14 +96,14 @@ impl Server {
         let console = api::console_router(ConsoleState {
             access,
             store: store.clone(),
-            online: online_since(registry),
+            online: online_since(registry.clone()),
             site: site.clone(),
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
         .merge(link::routes(gate, house.clone()))
         .merge(observe::routes(observer));
 
-        let tls = certificates.server_config()?;
+        let tls = certificates.settings(&authority)?;
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
         let redirect = Arc::new(Redirect((*site).clone()));
         let secure = https
@@ -115,6 +118,7 @@ impl Server {
             () = certificates.keep(&shutdown) => {}
             () = shutdown.cancelled() => {}
             () = observe::keep_watchdog_quiet(&store) => {}
+            () = link::revocation::keep(&store, &registry, &shutdown) => {}
         }
         tracing::info!("no more connections are taken; what is running may end");
         observe::tell_service_manager_stopping();

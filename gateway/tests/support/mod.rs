@@ -113,7 +113,7 @@ impl ServerLink {
             match serde_json::from_slice(&message.expect("a message").expect("a link")).unwrap() {
                 GatewayToServer::Devices { devices } => return devices,
                 GatewayToServer::Keepalive { .. } => {}
-                GatewayToServer::Unknown => panic!("an unknown message"),
+                other => panic!("another message: {other:?}"),
             }
         }
     }

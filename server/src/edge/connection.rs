@@ -15,8 +15,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use linkspan_protocol::message::ALPN;
-use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -29,7 +27,9 @@ use super::body::{Body, BodyError};
 use super::limits;
 use super::listener::{Guest, House};
 use super::strict::{Guard, Turns};
+use super::tls::TlsSettings;
 use super::turnstile::{TooMany, Turn};
+use crate::store::Fingerprint;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Peer {
     pub secure: bool,
     /// The host name it asked for in the TLS handshake.
     pub sni: Option<String>,
+    /// The certificate that a gateway showed: one of ours, whose key it has. Whether it still counts is not said.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// What answers requests.
@@ -50,10 +52,10 @@ pub trait Answers: Send + Sync + 'static {
 
 /// Serves one connection over TLS. Who speaks HTTP in the clear here, as somebody does who leaves `https://` out of what
 /// they type, is served as on the plain port; the answers see that by the [`Peer`].
-pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, house: House, answers: Arc<A>) {
+pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House, answers: Arc<A>) {
     let Guest { socket, address, arrival } = guest;
     // In a box of its own: the way in takes more memory than what then stays.
-    let (tls, turn) = match Box::pin(way_in(socket, config, &house)).await {
+    let (tls, turn) = match Box::pin(way_in(socket, &tls, &house)).await {
         Ok(Entered::Secure(tls, turn)) => (tls, turn),
         Ok(Entered::Clear(socket)) => return serve_plain(Guest { socket, address, arrival }, house, answers).await,
         Err(NotEntered::Tls(error)) => {
@@ -72,7 +74,8 @@ pub async fn serve_tls<A: Answers>(guest: Guest, config: Arc<ServerConfig>, hous
     let (_, session) = tls.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    let peer = Peer { address, secure: true, sni };
+    let certificate = session.peer_certificates().and_then(<[_]>::first).map(|shown| Fingerprint::of(shown));
+    let peer = Peer { address, secure: true, sni, certificate };
     let visit = Visit::new(peer, (arrival, turn), answers);
     if http2 { visit.http2(tls, house).await } else { visit.http1(tls, house).await }
 }
@@ -101,7 +104,7 @@ impl From<tokio::time::error::Elapsed> for NotEntered {
 }
 
 /// The greeting is read first, which costs next to nothing. It says whether a gateway calls: those wait for their turn.
-async fn way_in(socket: TcpStream, config: Arc<ServerConfig>, house: &House) -> Result<Entered, NotEntered> {
+async fn way_in(socket: TcpStream, tls: &TlsSettings, house: &House) -> Result<Entered, NotEntered> {
     let greeting = async {
         if is_clear(&socket).await? {
             return Ok(Err(socket));
@@ -112,9 +115,9 @@ async fn way_in(socket: TcpStream, config: Arc<ServerConfig>, house: &House) -> 
         Ok(start) => start,
         Err(socket) => return Ok(Entered::Clear(socket)),
     };
-    let is_gateway = start.client_hello().alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN));
+    let is_gateway = TlsSettings::is_gateway(&start.client_hello());
     let turn = if is_gateway { Some(timeout(limits::QUEUE, house.turn()).await??) } else { None };
-    let tls = timeout(limits::TLS_HANDSHAKE, start.into_stream(config)).await??;
+    let tls = timeout(limits::TLS_HANDSHAKE, start.into_stream(tls.for_gateways(is_gateway))).await??;
     Ok(Entered::Secure(tls, turn))
 }
 
@@ -126,7 +129,7 @@ async fn is_clear(socket: &TcpStream) -> std::io::Result<bool> {
 
 /// Serves one connection in the clear.
 pub async fn serve_plain<A: Answers>(guest: Guest, house: House, answers: Arc<A>) {
-    let peer = Peer { address: guest.address, secure: false, sni: None };
+    let peer = Peer { address: guest.address, secure: false, sni: None, certificate: None };
     Visit::new(peer, (guest.arrival, None), answers).http1(guest.socket, house).await;
 }
 

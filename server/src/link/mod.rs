@@ -1,7 +1,9 @@
 //! Walk 2 at the server: a gateway's WebSocket becomes a link that the registry knows, for as long as it lives.
 
 mod hear;
+mod identify;
 pub mod registry;
+pub mod revocation;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,19 +24,19 @@ use linkspan_protocol::message::{
     ServerToGateway, VERSION, Welcome,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::hear::Heard;
+use self::identify::Doorkeeper;
 use self::registry::{Admission, Candidate, Registered, Registry};
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
 use crate::observe::Metrics;
-use crate::store::{GatewayId, Store};
+use crate::store::{Fingerprint, GatewayId, Proven, Store};
 
 /// Program and version, as told to gateways.
 pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
@@ -50,8 +52,9 @@ const PING_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
 /// How much later than the gateway the server asks: the gateway's own question may be late on a slow line.
 const SERVER_PING_LATER: Duration = Duration::from_secs(30);
 
-/// Identities checked at once: each asks the database, and a whole fleet may come back in one second.
-const CHECKS_AT_ONCE: usize = 64;
+/// A certificate that ended no longer ago than this still lets its gateway in, which then asks for a new one: a router that
+/// was off over the winter need not be visited.
+const GRACE: Duration = Duration::from_hours(180 * 24);
 
 /// Seconds within which gateways are asked to come back after a restart of the server.
 const RETURN_WITHIN_S: (u32, u32) = (1, 10);
@@ -70,7 +73,7 @@ async fn arrive(
         Ok((response, promised)) => {
             house.spawn_task(async move {
                 match promised.socket(driver::websocket_config()).await {
-                    Ok(socket) => gate.serve(socket, peer.address).await,
+                    Ok(socket) => gate.serve(socket, &peer).await,
                     Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
                 }
             });
@@ -86,18 +89,19 @@ pub struct Gate {
     store: Store,
     registry: Registry,
     metrics: Arc<Metrics>,
-    checks: Arc<Semaphore>,
+    doorkeeper: Doorkeeper,
     stop: CancellationToken,
 }
 
 impl Gate {
     /// A gate to `registry`; links close when `stop` is cancelled.
     pub fn new(store: Store, registry: Registry, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
-        Self { store, registry, metrics, checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)), stop }
+        let doorkeeper = Doorkeeper::new(store.clone(), GRACE);
+        Self { store, registry, metrics, doorkeeper, stop }
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    pub async fn serve<S>(&self, socket: WebSocketStream<S>, peer: SocketAddr)
+    pub async fn serve<S>(&self, socket: WebSocketStream<S>, peer: &Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -107,14 +111,11 @@ impl Gate {
         }
     }
 
-    async fn let_in<S>(
-        &self,
-        mut socket: WebSocketStream<S>,
-        peer: SocketAddr,
-    ) -> Option<(Member<'_>, driver::Driver<S>)>
+    async fn let_in<S>(&self, mut socket: WebSocketStream<S>, from: &Peer) -> Option<(Member<'_>, driver::Driver<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let peer = from.address;
         let hello = match handshake::await_hello(&mut socket).await {
             Ok(hello) => hello,
             Err(error) => {
@@ -122,8 +123,8 @@ impl Gate {
                 return None;
             }
         };
-        match self.identify(&hello).await {
-            Ok(gateway) => self.welcome(socket, peer, gateway, hello).await,
+        match self.identify(&hello, from.certificate.as_ref()).await {
+            Ok(proven) => self.welcome(socket, peer, proven, hello).await,
             Err(refused) => {
                 info!(gateway = %hello.name, %peer, reason = ?refused.reason, "gateway refused");
                 self.refuse(&mut socket, &refused).await;
@@ -151,8 +152,8 @@ impl Gate {
         let _ = handshake::refuse(socket, refused).await;
     }
 
-    /// Checks who calls. Unknown names and wrong secrets get the same answer.
-    async fn identify(&self, hello: &Hello) -> Result<GatewayId, Refused> {
+    /// Checks who calls.
+    async fn identify(&self, hello: &Hello, shown: Option<&Fingerprint>) -> Result<Proven, Refused> {
         if self.stop.is_cancelled() {
             return Err(refused(RefusedReason::Busy, "the server is stopping", Some(RETURN_WITHIN_S.1)));
         }
@@ -160,25 +161,14 @@ impl Gate {
             let text = format!("this server speaks version {VERSION} of the language, the gateway {}", hello.version);
             return Err(refused(RefusedReason::Version, &text, None));
         }
-        let wrong = || refused(RefusedReason::Identity, "unknown gateway name, or wrong secret", None);
-        let secret = hello.secret.as_ref().ok_or_else(wrong)?;
-        let busy = |_| refused(RefusedReason::Busy, "the server is stopping", Some(RETURN_WITHIN_S.1));
-        let _permit = self.checks.acquire().await.map_err(busy)?;
-        match self.store.check_gateway(&hello.name, secret).await {
-            Ok(Some(id)) => Ok(id),
-            Ok(None) => Err(wrong()),
-            Err(error) => {
-                warn!(gateway = %hello.name, %error, "cannot check a gateway's identity");
-                Err(refused(RefusedReason::Busy, "the server cannot check identities now", Some(30)))
-            }
-        }
+        self.doorkeeper.identify(hello, shown).await
     }
 
     async fn welcome<S>(
         &self,
         mut socket: WebSocketStream<S>,
         peer: SocketAddr,
-        id: GatewayId,
+        proven: Proven,
         hello: Hello,
     ) -> Option<(Member<'_>, driver::Driver<S>)>
     where
@@ -200,9 +190,14 @@ impl Gate {
             max_streams: hello.max_streams.clamp(1, STREAMS_MAX),
         };
         let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
-        let candidate = Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer };
-        let mut member = Member { gate: self, id, name: hello.name, link, registered: None };
+        let Proven { id, name, epoch, change } = proven;
+        let candidate =
+            Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer, epoch };
+        let mut member = Member { gate: self, id, name, link, registered: None };
         member.admit(candidate, &hello.agent).await;
+        if self.registry.identity_change() != change {
+            member.look_again(epoch).await;
+        }
         Some((member, driver))
     }
 }
@@ -262,6 +257,18 @@ impl Member<'_> {
                     text: in_use.to_string(),
                     retry_between_s: None,
                 });
+            }
+        }
+    }
+
+    /// The proof was looked up before something changed, and the link is here only since then: perhaps nobody saw it.
+    async fn look_again(&self, epoch: i64) {
+        match self.gate.store.identity_epoch(self.id).await {
+            Ok(now) if now == Some(epoch) => {}
+            Ok(_) => self.link.close(&revocation::revoked()),
+            Err(error) => {
+                warn!(gateway = %self.name, error = error.in_full(), "cannot check a gateway's identity again");
+                self.link.close(&revocation::revoked());
             }
         }
     }

@@ -50,6 +50,8 @@ pub struct Candidate {
     pub yielding: bool,
     /// Where it calls from.
     pub peer: SocketAddr,
+    /// What its proof counted under; see [`Registry::out_of_date`].
+    pub epoch: i64,
 }
 
 /// What admission replaced.
@@ -73,6 +75,8 @@ pub struct Registry {
 struct Links {
     by_gateway: HashMap<GatewayId, Entry>,
     next: u64,
+    /// The last change of identities that all links here were looked at for.
+    change: i64,
 }
 
 struct Entry {
@@ -109,6 +113,23 @@ impl Registry {
     /// Those connected now, in no order.
     pub fn online(&self) -> Vec<GatewayId> {
         self.lock().by_gateway.keys().copied().collect()
+    }
+
+    /// From now on, a proof that was looked up before this change must be looked at again.
+    pub fn identities_changed(&self, change: i64) {
+        self.lock().change = change;
+    }
+
+    /// The last such change.
+    pub fn identity_change(&self) -> i64 {
+        self.lock().change
+    }
+
+    /// Links whose proof counts under another number now, or whose gateway is gone.
+    pub fn out_of_date(&self, epochs: &HashMap<GatewayId, i64>) -> Vec<(GatewayId, LinkHandle)> {
+        let links = self.lock();
+        let stale = links.by_gateway.iter().filter(|(id, entry)| epochs.get(id) != Some(&entry.candidate.epoch));
+        stale.map(|(id, entry)| (*id, entry.candidate.link.clone())).collect()
     }
 
     /// Streams open now, over all links.

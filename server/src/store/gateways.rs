@@ -1,10 +1,9 @@
 //! Gateways: name, credential, and when each was last here.
 
 use jiff::Timestamp;
-use linkspan_protocol::id::{GatewayName, SECRET_MAX, Secret};
-use ring::digest::{SHA256, digest};
-use subtle::ConstantTimeEq as _;
+use linkspan_protocol::id::{GatewayName, Secret};
 
+use super::identity::{identities_changed, secret_hash};
 use super::{Store, StoreError, damaged, fresh_id, time_from};
 
 /// Longest text that is kept of what a gateway says it runs.
@@ -38,7 +37,7 @@ impl Store {
         let done = sqlx::query(sql)
             .bind(id)
             .bind(name.as_str())
-            .bind(hash_of(secret))
+            .bind(secret_hash(secret))
             .bind(Timestamp::now().as_millisecond())
             .execute(&self.pool)
             .await?;
@@ -47,7 +46,10 @@ impl Store {
 
     /// Removes a gateway with its devices; false if there was none of that name.
     pub async fn remove_gateway(&self, name: &GatewayName) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM gateways WHERE name = $1").bind(name.as_str()).execute(&self.pool).await?;
+        let mut write = self.write().await?;
+        let done = sqlx::query("DELETE FROM gateways WHERE name = $1").bind(name.as_str()).execute(&mut *write).await?;
+        identities_changed(&mut write).await?;
+        write.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -66,16 +68,6 @@ impl Store {
             })
         };
         rows.into_iter().map(gateway).collect()
-    }
-
-    /// Who a gateway is, if name and secret belong together. An unknown name costs what a wrong secret costs.
-    pub async fn check_gateway(&self, name: &GatewayName, secret: &Secret) -> Result<Option<GatewayId>, StoreError> {
-        let sql = "SELECT id, secret FROM gateways WHERE name = $1";
-        let row: Option<(i64, String)> = sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
-        let shown = hash_of(secret);
-        let (id, kept) = row.unwrap_or_else(|| (-1, "0".repeat(shown.len())));
-        let same: bool = kept.as_bytes().ct_eq(shown.as_bytes()).into();
-        Ok((same && id >= 0 && secret.expose().len() <= SECRET_MAX).then_some(GatewayId(id)))
     }
 
     /// Notes that a gateway's link began.
@@ -102,11 +94,6 @@ pub(super) fn gateway_name(text: &str) -> Result<GatewayName, StoreError> {
     text.parse().map_err(|_| damaged("gateway name")(text))
 }
 
-/// A secret of 256 random bits needs no slow hash: nobody guesses it.
-fn hash_of(secret: &Secret) -> String {
-    data_encoding::HEXLOWER.encode(digest(&SHA256, secret.expose().as_bytes()).as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +106,7 @@ mod tests {
         let secret = Secret::new("s3cret");
         let id = store.add_gateway(&name, &secret).await.unwrap().unwrap();
         assert_eq!(store.add_gateway(&name, &Secret::new("other")).await.unwrap(), None, "taken");
-        assert_eq!(store.check_gateway(&name, &secret).await.unwrap(), Some(id));
+        assert_eq!(store.check_gateway(&name, &secret).await.unwrap().map(|proven| proven.id), Some(id));
         assert_eq!(store.check_gateway(&name, &Secret::new("S3cret")).await.unwrap(), None);
         assert_eq!(store.check_gateway(&name, &Secret::new("")).await.unwrap(), None);
         assert_eq!(store.check_gateway(&"site13".parse().unwrap(), &secret).await.unwrap(), None);

@@ -2,6 +2,7 @@
 
 mod devices;
 mod gateways;
+mod identity;
 mod sessions;
 mod tickets;
 mod users;
@@ -19,6 +20,7 @@ use sqlx::{Connection as _, Sqlite};
 
 pub use devices::Device;
 pub use gateways::{Gateway, GatewayId};
+pub use identity::{Certificate, CertificateView, Fingerprint, IdentityView, Issue, Proven};
 pub(crate) use sessions::SessionFound;
 pub use sessions::{SessionId, SessionKind};
 pub(crate) use tickets::Ticket;

@@ -27,7 +27,7 @@ use linkspan_server::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visi
 use linkspan_server::edge::listener::{House, bind};
 use linkspan_server::edge::redirect::Redirect;
 use linkspan_server::edge::target::Site;
-use linkspan_server::edge::tls::{Certificates, Source};
+use linkspan_server::edge::tls::{Certificates, GatewayCa, Source};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -147,7 +147,8 @@ impl World {
         let site = Site { console: CONSOLE.into(), zone: ZONE.into(), port: 443 };
         let state_dir = dir.path().to_owned();
         let source = Source::OwnCa { state_dir, console: CONSOLE.into(), zone: ZONE.into() };
-        let tls = Certificates::load(source).unwrap().server_config().unwrap();
+        let authority = GatewayCa::load(dir.path(), Timestamp::now()).unwrap();
+        let tls = Certificates::load(source).unwrap().settings(&authority).unwrap();
         let ca = std::fs::read(dir.path().join("ca.pem")).unwrap();
         let certificates = CertificateDer::pem_slice_iter(&ca).collect::<Result<_, _>>().unwrap();
         let (mut tasks, mut link_tasks) = (JoinSet::new(), JoinSet::new());
@@ -164,7 +165,7 @@ impl World {
         let (at, plain) = (secure.local_addr().unwrap(), open.local_addr().unwrap());
         let inside = house.clone();
         tasks.spawn(async move {
-            let handle = |guest| serve_tls(guest, Arc::clone(&tls), inside.clone(), Arc::clone(&edge));
+            let handle = |guest| serve_tls(guest, tls.clone(), inside.clone(), Arc::clone(&edge));
             inside.accept(&secure, handle).await;
         });
         let inside = house.clone();

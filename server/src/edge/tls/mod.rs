@@ -1,23 +1,28 @@
 //! The server's side of TLS: its settings, and a certificate that can be replaced while the server runs.
 
+mod clients;
 mod files;
+mod gateway_ca;
 mod own_ca;
-mod validity;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::ServerConfig;
+use linkspan_protocol::certificate::parts;
+use linkspan_protocol::message::ALPN;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 use rustls_pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 
-pub use self::validity::not_after;
+use self::clients::GatewayVerifier;
+pub use self::clients::TlsSettings;
+pub use self::gateway_ca::{GatewayCa, PublicKey, pem};
 
 /// How often a running server looks whether its certificate has changed or must be renewed.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -95,19 +100,41 @@ impl Certificates {
         Ok(Self { source, provider, current: Arc::new(Mutex::new(Arc::new(current))) })
     }
 
-    /// The TLS settings of all secure ports.
-    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let make = |error: rustls::Error| TlsError::Make(error.to_string());
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
-            .map_err(make)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self.clone()));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Gateways and browsers open one connection and use a ticket once; each costs some 250 bytes of a SIM's.
-        config.send_tls13_tickets = 1;
-        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(make)?;
-        Ok(Arc::new(config))
+    /// The TLS settings of all secure ports. Only gateways are asked for a certificate, one of this authority.
+    pub fn settings(&self, authority: &GatewayCa) -> Result<TlsSettings, TlsError> {
+        let verifier = GatewayVerifier::new(authority.roots(), Arc::clone(&self.provider)).map_err(TlsError::Make)?;
+        let builder = self.builder()?.with_client_cert_verifier(Arc::new(verifier));
+        let mut gateways = builder.with_cert_resolver(Arc::new(self.clone()));
+        gateways.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
+        let mut people = self.builder()?.with_no_client_auth().with_cert_resolver(Arc::new(self.clone()));
+        people.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Each with keys of its own: what was agreed on under one of them cannot be gone on with under the other.
+        for config in [&mut gateways, &mut people] {
+            // Gateways and browsers open one connection and use a ticket once; each costs some 250 bytes of a SIM's.
+            config.send_tls13_tickets = 1;
+            config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(made)?;
+        }
+        Ok(TlsSettings { people: Arc::new(people), gateways: Arc::new(gateways) })
+    }
+
+    fn builder(&self) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
+        builder.with_safe_default_protocol_versions().map_err(made)
+    }
+
+    /// SHA-256 of the public keys by which a gateway can know this server again: that of the certificate, and those of the
+    /// authorities that are sent with it.
+    pub fn public_keys(&self) -> Vec<[u8; 32]> {
+        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let keys =
+            current.cert.iter().filter_map(|certificate| parts(certificate).map(|parts| digest(parts.public_key)));
+        keys.collect()
+    }
+
+    /// The authority that has to be given to those who should trust this server; none if everybody knows it.
+    pub fn own_authority(&self) -> Option<String> {
+        let Source::OwnCa { state_dir, .. } = &self.source else { return None };
+        std::fs::read_to_string(own_ca::certificate_file(state_dir)).ok()
     }
 
     /// Loads the certificate again, or renews it; true if new connections get another one from now on.
@@ -168,6 +195,21 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner)))
     }
+}
+
+/// When a certificate ends; none if it is not a certificate.
+pub fn not_after(der: &[u8]) -> Option<Timestamp> {
+    Timestamp::from_second(i64::try_from(*parts(der)?.validity.end()).ok()?).ok()
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    digest
+}
+
+fn made(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Make(error.to_string())
 }
 
 fn load(source: &Source, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, TlsError> {

@@ -1,6 +1,6 @@
 //! A certificate authority of our own, for servers that have no public certificate: made once, its leaf renewed in time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{TlsError, files, not_after};
+use super::{TlsError, files, made, not_after};
 
 /// The authority's certificate, to be given to browsers and gateways.
 const CA_FILE: &str = "ca.pem";
@@ -47,6 +47,11 @@ pub(super) fn names(console: &str, zone: &str) -> Vec<String> {
     names
 }
 
+/// Where the authority's certificate is.
+pub(super) fn certificate_file(folder: &Path) -> PathBuf {
+    folder.join(CA_FILE)
+}
+
 /// Loads what is kept in the folder, and makes what is missing, about to end, or for other names.
 pub(super) fn load(
     folder: &Path,
@@ -75,7 +80,7 @@ struct Authority {
 }
 
 fn authority(folder: &Path, now: Timestamp) -> Result<Authority, TlsError> {
-    let (certificate_file, key_file) = (folder.join(CA_FILE), folder.join(CA_KEY_FILE));
+    let (certificate_file, key_file) = (certificate_file(folder), folder.join(CA_KEY_FILE));
     if !certificate_file.exists() {
         make_authority(&certificate_file, &key_file, now)?;
     } else if !key_file.exists() {
@@ -170,7 +175,7 @@ fn probe(name: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(probe).ok()
 }
 
-fn set_validity(params: &mut CertificateParams, now: Timestamp, days: u32) {
+pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, days: u32) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let start = Duration::from_secs(now.as_second().unsigned_abs()).saturating_sub(EARLY);
     params.not_before = epoch + start;
@@ -181,7 +186,7 @@ fn after(now: Timestamp, days: u32) -> Timestamp {
     now.saturating_add(DAY * days).unwrap_or(Timestamp::MAX)
 }
 
-fn random_serial() -> Result<[u8; 16], TlsError> {
+pub(super) fn random_serial() -> Result<[u8; 16], TlsError> {
     let mut serial = [0; 16];
     getrandom::fill(&mut serial).map_err(made)?;
     Ok(serial)
@@ -189,8 +194,4 @@ fn random_serial() -> Result<[u8; 16], TlsError> {
 
 fn text(path: &Path) -> Result<String, TlsError> {
     String::from_utf8(files::read(path)?).map_err(|_| files::content(path, "not a text; expected PEM"))
-}
-
-fn made(error: impl std::fmt::Display) -> TlsError {
-    TlsError::Make(error.to_string())
 }
