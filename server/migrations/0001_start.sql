@@ -1,12 +1,25 @@
 -- Times are milliseconds since 1970-01-01 UTC. Tokens and secrets are kept as SHA-256 in hexadecimal, never as themselves.
 
-CREATE TABLE users (
+-- Organisations that see nothing of one another. The first is there from the start, so that nobody needs to know of them.
+CREATE TABLE tenants (
     id BIGINT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL UNIQUE,
-    role TEXT NOT NULL CHECK (role IN ('admin', 'operator')),
+    title TEXT NOT NULL,
+    colour TEXT NOT NULL,
+    created BIGINT NOT NULL
+);
+INSERT INTO tenants (id, name, title, colour, created) VALUES (1, 'default', '', '', 0);
+
+-- Whoever can be granted something: people, service accounts (which have no password), guests of a visit.
+CREATE TABLE users (
+    id BIGINT PRIMARY KEY NOT NULL,
+    tenant_id BIGINT NOT NULL DEFAULT 1 REFERENCES tenants (id),
+    kind TEXT NOT NULL DEFAULT 'person' CHECK (kind IN ('person', 'service', 'visit')),
+    name TEXT NOT NULL UNIQUE,
     password TEXT NOT NULL,
     created BIGINT NOT NULL
 );
+CREATE INDEX users_tenant ON users (tenant_id);
 
 CREATE TABLE sessions (
     id BIGINT PRIMARY KEY NOT NULL,
@@ -41,12 +54,14 @@ CREATE INDEX tickets_expires ON tickets (expires);
 
 CREATE TABLE gateways (
     id BIGINT PRIMARY KEY NOT NULL,
+    tenant_id BIGINT NOT NULL DEFAULT 1 REFERENCES tenants (id),
     name TEXT NOT NULL UNIQUE,
     secret TEXT NOT NULL,
     agent TEXT,
     created BIGINT NOT NULL,
     last_seen BIGINT
 );
+CREATE INDEX gateways_tenant ON gateways (tenant_id);
 
 CREATE TABLE devices (
     name TEXT PRIMARY KEY NOT NULL,

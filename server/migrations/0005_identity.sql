@@ -3,11 +3,7 @@ ALTER TABLE gateways ADD COLUMN revoked BIGINT;
 -- Counts whenever what proved the gateway before stops doing so: a link that came in under another number is ended.
 ALTER TABLE gateways ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;
 
--- What other processes must notice at once: looked at several times a second, so it is one row.
-CREATE TABLE changes (
-    topic TEXT PRIMARY KEY NOT NULL,
-    number BIGINT NOT NULL
-);
+-- Counts every change of what gateways prove themselves with.
 INSERT INTO changes (topic, number) VALUES ('identity', 0);
 
 -- Certificates that were given to gateways. One that is not here opens nothing, whoever signed it.

@@ -7,6 +7,7 @@ pub mod edge;
 pub mod link;
 pub mod observe;
 mod porter;
+pub mod rights;
 pub mod store;
 pub mod traffic;
 pub mod ui;

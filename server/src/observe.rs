@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Access, Action};
+use crate::access::{Access, Permission, Target};
 use crate::edge::connection::Peer;
 use crate::link::registry::Registry;
 use crate::store::Store;
@@ -151,7 +151,7 @@ async fn metrics(
 ) -> Result<Response, StatusCode> {
     if !peer.address.ip().to_canonical().is_loopback() {
         let who = observer.access.on_console(&headers).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        who.filter(|who| observer.access.may_in_general(who, Action::SeeGateways)).ok_or(StatusCode::NOT_FOUND)?;
+        who.filter(|who| who.may(Permission::ServerSee, &Target::Server)).ok_or(StatusCode::NOT_FOUND)?;
     }
     let kind = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     Ok((kind, observer.metrics.text(&observer.registry)).into_response())

@@ -6,14 +6,16 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use linkspan_protocol::driver::Target;
 use linkspan_protocol::id::{DeviceName, GatewayName};
+use linkspan_protocol::message::ServiceReport;
 use moka::sync::Cache;
 
-use crate::access::{Access, Action, Principal, door};
+use crate::access::{Access, Credential, Principal, door};
 use crate::config::Site;
 use crate::edge::body::Body;
-use crate::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor, Wish};
+use crate::edge::doors::{Broken, Doors, Found, NoStream, Permit, Purpose, Visitor, Wish};
 use crate::link::registry::{OpenError, Registry};
-use crate::store::{Device, GatewayId, Store, StoreError};
+use crate::rights::{DeviceTarget, GatewayId, Permission, Target as Asked, TenantId, to_stream};
+use crate::store::{Device, Store, StoreError};
 use crate::traffic::{Metered, Passage, Traffic};
 
 /// A device's record is believed for so long without asking the database again: a page is made of dozens of requests.
@@ -21,9 +23,10 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// Devices kept in mind at once.
 const BELIEVED_MAX: u64 = 10_000;
 
-/// The gateway in front of a device.
+/// The gateway in front of a device, and whose both are.
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
+    tenant: TenantId,
     id: GatewayId,
     name: GatewayName,
 }
@@ -72,27 +75,33 @@ impl Doors for Porter {
         self.access.on_console(headers).await.map_err(broken)
     }
 
-    async fn device(
-        &self,
-        visitor: &Principal,
-        name: &DeviceName,
-        purpose: Purpose,
-    ) -> Result<Option<Found<Via>>, Broken> {
-        let action = match purpose {
-            Purpose::Page => Action::OpenPage,
-            Purpose::Stream => Action::OpenStream,
-        };
+    async fn device(&self, visitor: &Principal, name: &DeviceName) -> Result<Option<Found<Via>>, Broken> {
         let found = self.find(name).await.map_err(broken)?;
-        let found = found.filter(|device| self.access.may(visitor, action, device));
+        let found = found.filter(|device| knows(visitor, device));
         Ok(found.map(|device| Found {
-            gateway: Via { id: device.gateway, name: device.gateway_name.clone() },
+            gateway: Via { tenant: device.tenant, id: device.gateway, name: device.gateway_name.clone() },
             last_seen: device.last_seen,
             report: device.report.clone(),
         }))
     }
 
+    fn may(&self, visitor: &Principal, found: &Found<Via>, service: &ServiceReport, purpose: Purpose) -> Permit {
+        let Via { tenant, id, .. } = found.gateway;
+        let target = Asked::Service(DeviceTarget { tenant, gateway: id, report: &found.report }, service);
+        let by_degrees: &[Permission] = match purpose {
+            Purpose::Page => &[Permission::PageOpen, Permission::PageView],
+            Purpose::Stream => to_stream(service.kind),
+        };
+        match by_degrees.iter().position(|permission| self.access.may(visitor, *permission, &target)) {
+            Some(0) => Permit::Full,
+            Some(_) => Permit::View,
+            None if self.access.may(visitor, Permission::DeviceSee, &target) => Permit::Refused,
+            None => Permit::Unknown,
+        }
+    }
+
     fn open(&self, wish: &Wish<'_, Principal, Via>) -> Result<Metered, NoStream> {
-        let Via { id, name } = &wish.device.gateway;
+        let Via { id, name, .. } = &wish.device.gateway;
         let device = &wish.device.report.name;
         let target = Target { device: device.clone(), service: wish.service.clone(), deadline: wish.deadline };
         let stream = self.registry.open(*id, target).map_err(|error| match error {
@@ -126,8 +135,17 @@ impl Doors for Porter {
 
 impl Visitor for Principal {
     fn session(&self) -> String {
-        self.session.to_string()
+        match self.credential {
+            Credential::Session(session) => session.to_string(),
+            Credential::Token(token) => format!("token {token}"),
+        }
     }
+}
+
+/// Whether somebody may know that a device is there: who may use one of its services needs no other word.
+fn knows(who: &Principal, device: &Device) -> bool {
+    let uses = |service| Permission::USE.iter().any(|permission| who.may(permission, &device.service_target(service)));
+    who.may(Permission::DeviceSee, &device.target()) || device.report.services.iter().any(uses)
 }
 
 fn broken(error: StoreError) -> Broken {

@@ -71,17 +71,18 @@ pub async fn redeem(access: &Access, host: &str, headers: &HeaderMap, query: &st
     }
 }
 
-/// Writes a ticket for a place that this person may open; says where to send them.
+/// Writes a ticket for a place that this person may open; says where to send them. Tickets come of sessions alone.
 pub(crate) async fn issue(
     access: &Access,
     who: &Principal,
     place: &DevicePlace,
     nonce_hash: &str,
-) -> Result<String, StoreError> {
+) -> Result<Option<String>, StoreError> {
+    let Some(session) = who.session() else { return Ok(None) };
     let token = Token::random();
     let ticket = Ticket { token: &token.hash(), host: &place.host, nonce: nonce_hash };
-    access.inner.store.add_ticket(who.session, ticket, Timestamp::now() + TICKET_LIFE).await?;
-    Ok(format!("{}{TICKET_PATH}?t={}&to={}", place.origin, token.expose(), escaped(&place.path)))
+    access.inner.store.add_ticket(session, ticket, Timestamp::now() + TICKET_LIFE).await?;
+    Ok(Some(format!("{}{TICKET_PATH}?t={}&to={}", place.origin, token.expose(), escaped(&place.path))))
 }
 
 /// Whether this can be the hash of a nonce.
@@ -184,7 +185,7 @@ mod tests {
         let who = access.by_console_cookie(&cookies(cookie::CONSOLE, &console)).await.unwrap().unwrap();
         let site = Site { console: "c.test".into(), zone: "z.test".into(), port: 443 };
         let place = device_place(&site, &asked["to"]).unwrap();
-        let back = issue(access, &who, &place, &asked["nonce"]).await.unwrap();
+        let back = issue(access, &who, &place, &asked["nonce"]).await.unwrap().unwrap();
         let query = back.strip_prefix("https://plc1.z.test/.linkspan/ticket?").unwrap().to_owned();
         (nonce, query)
     }
@@ -249,7 +250,9 @@ mod tests {
             let found = access.on_device_host(HOST, &here).await.unwrap();
             assert_eq!(found.is_some(), stays, "{name}");
             let after = access.by_console_cookie(&cookies(cookie::CONSOLE, &after.token)).await.unwrap().unwrap();
-            assert!(found.is_none_or(|found| found.session == after.session && found.session != before.session));
+            assert!(
+                found.is_none_or(|found| found.session() == after.session() && found.session() != before.session())
+            );
             access.sign_out(&after).await.unwrap();
             assert!(access.on_device_host(HOST, &here).await.unwrap().is_none(), "signed out");
         }

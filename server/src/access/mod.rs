@@ -5,6 +5,7 @@ pub mod door;
 mod origin;
 mod password;
 mod place;
+mod principal;
 mod throttle;
 mod token;
 
@@ -17,15 +18,18 @@ use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
 use moka::sync::Cache;
 
-pub use crate::store::{Role, SessionId, SessionKind};
+pub use crate::rights::{Permission, Role, Target};
+pub use crate::store::{SessionId, SessionKind};
 pub(crate) use cookie::CONSOLE as CONSOLE_COOKIE;
 pub(crate) use origin::is_own_page;
 pub use password::{PasswordError, Passwords};
 pub(crate) use place::{DevicePlace, device_place, relative_path};
+pub use principal::{Credential, Principal};
 pub use token::{Token, first_password, gateway_secret};
 
 use crate::config;
-use crate::store::{Device, SessionFound, Store, StoreError, UserId, UserName};
+use crate::rights::UserId;
+use crate::store::{SessionFound, Store, StoreError, UserName};
 use throttle::Throttle;
 
 /// Carries a bearer token on device hosts, where `Authorization` belongs to the device.
@@ -35,34 +39,6 @@ pub const DEVICE_AUTHORIZATION: HeaderName = HeaderName::from_static("linkspan-a
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Answers believed at once.
 const BELIEVED_MAX: u64 = 10_000;
-
-/// Somebody who has signed in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// The person.
-    pub user: UserId,
-    /// The person's name.
-    pub name: String,
-    /// What the person is here for.
-    pub role: Role,
-    /// The session that all their requests belong to.
-    pub session: SessionId,
-    /// When the session ends at the latest.
-    pub expires: Timestamp,
-}
-
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// See in a list that a device is there.
-    SeeDevice,
-    /// Look at one of a device's pages.
-    OpenPage,
-    /// Use one of a device's services as a raw stream.
-    OpenStream,
-    /// See which gateways there are.
-    SeeGateways,
-}
 
 /// Where a request comes from: put into a request's extensions by whoever accepted its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +99,14 @@ struct Inner {
     times: config::Access,
     passwords: Passwords,
     throttle: Throttle,
-    believed: Cache<Shown, Principal>,
+    believed: Cache<Shown, Believed>,
+}
+
+/// Who somebody was, by the number of the last change that was known then.
+#[derive(Clone)]
+struct Believed {
+    who: Principal,
+    change: i64,
 }
 
 /// What was shown, as hash: two kinds of session, or a cookie on a device's host.
@@ -170,16 +153,16 @@ impl Access {
         if before.user != by.user {
             return self.sign_out(before).await;
         }
-        self.inner.store.succeed_session(before.session, by.session).await?;
-        self.inner.believed.invalidate_all();
-        Ok(())
+        let Some(session) = before.session() else { return Ok(()) };
+        self.inner.store.succeed_session(session, by.session).await
     }
 
-    /// Ends a session, with the cookies that devices' hosts were given from it.
+    /// Ends a session, with the cookies that devices' hosts were given from it. What is no session does not end so.
     pub async fn sign_out(&self, who: &Principal) -> Result<(), StoreError> {
-        self.inner.store.end_session(who.session).await?;
-        self.inner.believed.invalidate_all();
-        Ok(())
+        match who.session() {
+            Some(session) => self.inner.store.end_session(session).await,
+            None => Ok(()),
+        }
     }
 
     /// Who shows this bearer token. What is not a token is nobody's.
@@ -212,14 +195,18 @@ impl Access {
         self.shown(Shown::Device(token.hash(), host.to_owned())).await
     }
 
-    /// May this person do that with this device? The one place where it is decided.
-    pub fn may(&self, who: &Principal, action: Action, _device: &Device) -> bool {
-        permits(who.role, action)
+    /// May they do that with this? Decided in one place: [`Rights::decide`](crate::rights::Rights::decide).
+    pub fn may(&self, who: &Principal, permission: Permission, target: &Target<'_>) -> bool {
+        who.may(permission, target)
     }
 
-    /// May this person do what concerns no single device?
-    pub fn may_in_general(&self, who: &Principal, action: Action) -> bool {
-        permits(who.role, action)
+    /// Who somebody is now that something has changed; none if they are nobody any more.
+    pub async fn again(&self, who: &Principal) -> Result<Option<Principal>, StoreError> {
+        let Inner { store, times, .. } = &*self.inner;
+        match who.credential {
+            Credential::Session(session) => self.found(store.session(session, times.session_idle).await?).await,
+            Credential::Token(_) => Ok(None),
+        }
     }
 
     async fn by_authorization(&self, headers: &HeaderMap, name: &HeaderName) -> Result<Option<Principal>, StoreError> {
@@ -233,19 +220,31 @@ impl Access {
     }
 
     async fn shown(&self, shown: Shown) -> Result<Option<Principal>, StoreError> {
-        if let Some(known) = self.inner.believed.get(&shown).filter(|known| known.expires > Timestamp::now()) {
-            return Ok(Some(known));
+        let Inner { store, times, believed, .. } = &*self.inner;
+        // The number comes first: what changes while the database is asked makes the answer old.
+        let change = *store.changes().borrow();
+        let known = believed.get(&shown).filter(|known| known.change == change);
+        if let Some(known) = known.filter(|known| known.who.expires > Timestamp::now()) {
+            return Ok(Some(known.who));
         }
-        let Inner { store, times, .. } = &*self.inner;
         let found = match &shown {
             Shown::Console(token) => store.session_by_token(SessionKind::Console, token, times.session_idle).await?,
             Shown::Api(token) => store.session_by_token(SessionKind::Api, token, times.session_idle).await?,
             Shown::Device(token, host) => store.session_by_device_cookie(token, host, times.session_idle).await?,
         };
-        let Some(SessionFound { session, user, name, role, expires, .. }) = found else { return Ok(None) };
-        let who = Principal { user, name, role, session, expires };
-        self.inner.believed.insert(shown, who.clone());
-        Ok(Some(who))
+        let who = self.found(found).await?;
+        match &who {
+            Some(who) => believed.insert(shown, Believed { who: who.clone(), change }),
+            None => believed.invalidate(&shown),
+        }
+        Ok(who)
+    }
+
+    /// Whose session it is, with all that they may do.
+    async fn found(&self, found: Option<SessionFound>) -> Result<Option<Principal>, StoreError> {
+        let Some(SessionFound { session, user, tenant, kind, name, expires, .. }) = found else { return Ok(None) };
+        let rights = Arc::new(self.inner.store.rights(tenant, user).await?);
+        Ok(Some(Principal { user, tenant, kind, name, credential: Credential::Session(session), expires, rights }))
     }
 }
 
@@ -258,13 +257,6 @@ pub(crate) fn console_cookie(signed_in: &SignedIn) -> HeaderValue {
 /// The `Set-Cookie` of a person who has signed out.
 pub(crate) fn no_console_cookie() -> HeaderValue {
     cookie::clear(cookie::CONSOLE)
-}
-
-fn permits(role: Role, action: Action) -> bool {
-    match (role, action) {
-        (Role::Admin, _) | (Role::Operator, Action::SeeDevice | Action::OpenPage | Action::OpenStream) => true,
-        (Role::Operator, Action::SeeGateways) => false,
-    }
 }
 
 #[cfg(test)]
@@ -367,6 +359,20 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_taken_away_is_gone_with_the_next_request() {
+        let (_dir, store, access) = with_people().await;
+        let token = sign_in(&access, "otto", SessionKind::Api).await;
+        let may = async || {
+            let who = access.by_bearer(token.expose()).await.unwrap().unwrap();
+            who.may_here(Permission::PageOpen)
+        };
+        assert!(may().await);
+        let otto = store.users().await.unwrap()[1].id;
+        store.set_role(otto, Some(Role::Viewer.into()), "test").await.unwrap();
+        assert!(!may().await);
+    }
+
+    #[tokio::test]
     async fn guessing_is_slowed_even_with_the_right_password() {
         let (_dir, _store, access) = with_people().await;
         let (wrong, right) = (Secret::new("wrong horse"), Secret::new(PASSWORD));
@@ -375,13 +381,5 @@ pub(crate) mod tests {
             assert!(matches!(access.sign_in(attempt(&wrong)).await, Err(SignInError::Wrong)));
         }
         assert!(matches!(access.sign_in(attempt(&right)).await, Err(SignInError::Slow(_))));
-    }
-
-    #[test]
-    fn what_each_role_may() {
-        use Action::{OpenPage, OpenStream, SeeDevice, SeeGateways};
-        let table = |role| [SeeDevice, OpenPage, OpenStream, SeeGateways].map(|action| permits(role, action));
-        assert_eq!(table(Role::Admin), [true; 4]);
-        assert_eq!(table(Role::Operator), [true, true, true, false]);
     }
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::session::rfc3339;
 use super::signed::Signed;
 use super::{ConsoleState, Problem};
-use crate::access::{Action, Principal};
+use crate::access::{Permission, Principal, Target};
 use crate::store::{Device, StoreError};
 
 /// A device as it is shown.
@@ -99,11 +99,11 @@ pub(super) async fn one(
     let Path(name) = name.map_err(|_| Problem::not_found())?;
     let name = name.parse().map_err(|_| Problem::not_found())?;
     let device = state.store.device(&name).await?;
-    let device = device.filter(|device| state.access.may(&who, Action::SeeDevice, device));
-    device.map(|device| Json(view(&state, &device))).ok_or_else(Problem::not_found)
+    let device = device.filter(|device| who.may(Permission::DeviceSee, &device.target()));
+    device.map(|device| Json(view(&state, &who, &device))).ok_or_else(Problem::not_found)
 }
 
-/// All gateways, by name.
+/// The gateways one may see, by name.
 #[utoipa::path(get, path = "/api/v1/gateways", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, body = Gateways),
     (status = 401, body = Problem, content_type = "application/problem+json"),
@@ -113,10 +113,14 @@ pub(super) async fn gateways(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
 ) -> Result<Json<Gateways>, Problem> {
-    if !state.access.may_in_general(&who, Action::SeeGateways) {
+    if !who.may_somewhere(Permission::GatewaySee) {
         return Err(Problem::forbidden());
     }
-    let gateways = state.store.gateways().await?.into_iter().map(|gateway| {
+    let all = state.store.gateways().await?.into_iter();
+    let seen = all
+        .filter(|gateway| gateway.tenant == who.tenant)
+        .filter(|gateway| who.may(Permission::GatewaySee, &Target::Gateway(gateway.tenant, gateway.id)));
+    let gateways = seen.map(|gateway| {
         let here = (state.online)(gateway.id);
         let since = here.or(gateway.last_seen);
         GatewayView { name: gateway.name.to_string(), online: here.is_some(), since, agent: gateway.agent }
@@ -127,21 +131,27 @@ pub(super) async fn gateways(
 /// All devices that somebody may see.
 pub(super) async fn visible(state: &ConsoleState, who: &Principal) -> Result<Vec<DeviceView>, StoreError> {
     let devices = state.store.devices().await?;
-    let seen = devices.iter().filter(|device| state.access.may(who, Action::SeeDevice, device));
-    Ok(seen.map(|device| view(state, device)).collect())
+    let seen = devices.iter().filter(|device| who.may(Permission::DeviceSee, &device.target()));
+    Ok(seen.map(|device| view(state, who, device)).collect())
 }
 
-fn view(state: &ConsoleState, device: &Device) -> DeviceView {
+fn view(state: &ConsoleState, who: &Principal, device: &Device) -> DeviceView {
     let here = (state.online)(device.gateway);
     let name = device.report.name.as_str();
     let mut first_page = true;
-    let services = device.report.services.iter().map(|service| {
+    let services = device.report.services.iter().filter_map(|service| {
         let url = service.kind.is_web().then(|| {
             let first = std::mem::replace(&mut first_page, false);
             let label = if first { name.to_owned() } else { format!("{name}--{}", service.name) };
             format!("{}/", state.site.origin_of(&label))
         });
-        ServiceView { name: service.name.to_string(), kind: service.kind.as_str().to_owned(), port: service.port, url }
+        let view = ServiceView {
+            name: service.name.to_string(),
+            kind: service.kind.as_str().to_owned(),
+            port: service.port,
+            url,
+        };
+        who.may(Permission::DeviceSee, &device.service_target(service)).then_some(view)
     });
     DeviceView {
         services: services.collect(),

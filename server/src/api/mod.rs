@@ -61,12 +61,12 @@ pub fn console_router(state: ConsoleState) -> Router {
         .route("/", get(pages::home)) //                                signed in; strangers go to /login
         .route("/login", get(pages::login).post(pages::sign_in)) //     anybody; POST from our own page only
         .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
-        .route("/open", get(pages::open)) //                            strangers go to /login; then Action::OpenPage
+        .route("/open", get(pages::open)) //                            strangers go to /login; then page.view
         // API: who may call it
         .route("/api/v1/session", get(session::show).post(session::begin).delete(session::end)) // POST: anybody
-        .route("/api/v1/devices", get(devices::list)) //                signed in; shows what Action::SeeDevice allows
-        .route("/api/v1/devices/{device}", get(devices::one)) //        Action::SeeDevice, or else it does not exist
-        .route("/api/v1/gateways", get(devices::gateways)) //           Action::SeeGateways
+        .route("/api/v1/devices", get(devices::list)) //                signed in; shows what device.see allows
+        .route("/api/v1/devices/{device}", get(devices::one)) //        device.see, or else it does not exist
+        .route("/api/v1/gateways", get(devices::gateways)) //           gateway.see
         .route("/api/v1/openapi.json", get(openapi::show)) //           anybody
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)

@@ -8,11 +8,12 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKI
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
+use linkspan_protocol::message::ServiceReport;
 use maud::Markup;
 use serde::Deserialize;
 
 use super::{ConsoleState, devices};
-use crate::access::{self, Action, Attempt, ClientAddress, DevicePlace, Principal, SessionKind, SignInError, door};
+use crate::access::{self, Attempt, ClientAddress, DevicePlace, Permission, Principal, SessionKind, SignInError, door};
 use crate::store::StoreError;
 use crate::ui::{self, Login};
 
@@ -154,16 +155,16 @@ pub(super) async fn open(
 async fn ticket_for(state: &ConsoleState, who: &Principal, place: &DevicePlace, nonce: &str) -> Page {
     let device = state.store.device(&place.device).await?;
     let open = device.is_some_and(|device| {
-        let service_is_there = match &place.service {
-            Some(name) => device.report.services.iter().any(|service| service.name == *name && service.kind.is_web()),
-            None => true,
+        let wanted = |service: &&ServiceReport| {
+            service.kind.is_web() && place.service.as_ref().is_none_or(|name| service.name == *name)
         };
-        service_is_there && state.access.may(who, Action::OpenPage, &device)
+        let service = device.report.services.iter().find(wanted);
+        let looks = |service| who.may(Permission::PageView, &device.service_target(service));
+        // Who may see the device but not this page is told so there.
+        service.is_some_and(looks) || (place.service.is_none() && who.may(Permission::DeviceSee, &device.target()))
     });
-    if !open {
-        return Ok(missing());
-    }
-    Ok(Redirect::to(&door::issue(&state.access, who, place, nonce).await?).into_response())
+    let ticket = if open { door::issue(&state.access, who, place, nonce).await? } else { None };
+    Ok(ticket.map_or_else(missing, |to| Redirect::to(&to).into_response()))
 }
 
 /// The page for what is not there or not theirs.

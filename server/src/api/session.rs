@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::signed::Signed;
 use super::{ConsoleState, Problem};
-use crate::access::{Attempt, ClientAddress, Role, SessionKind};
+use crate::access::{Attempt, ClientAddress, SessionKind};
 
 /// Name and password.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,7 +37,8 @@ pub(super) struct Begun {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Shown {
     name: String,
-    role: Role,
+    /// The role they have on everything, if they have one.
+    role: Option<String>,
     /// When the session ends at the latest.
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = DateTime)]
@@ -74,7 +75,7 @@ pub(super) async fn begin(
     (status = 401, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn show(Signed(who): Signed) -> Json<Shown> {
-    Json(Shown { name: who.name, role: who.role, expires: who.expires })
+    Json(Shown { role: who.role().map(str::to_owned), name: who.name, expires: who.expires })
 }
 
 /// Signs out, here and on the hosts of devices.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::ClientAddress;
 use crate::edge::body::Body;
-use crate::edge::doors::{Broken, DeviceStream, Doors, Purpose, Wish};
+use crate::edge::doors::{Broken, DeviceStream, Doors, Permit, Purpose, Wish};
 use crate::edge::fault::Fault;
 use crate::edge::limits;
 use crate::edge::listener::House;
@@ -70,10 +70,16 @@ impl<D: Doors> Streams<D> {
         let visitor = self.doors.on_console(request.headers()).await.map_err(|Broken| Fault::Internal)?;
         let visitor = visitor.ok_or(Fault::SignIn)?;
         let name = device.parse().map_err(|_| Fault::Unknown)?;
-        let found = self.doors.device(&visitor, &name, Purpose::Stream).await.map_err(|Broken| Fault::Internal)?;
+        let found = self.doors.device(&visitor, &name).await.map_err(|Broken| Fault::Internal)?;
         let found = found.ok_or(Fault::Unknown)?;
         let service = found.report.services.iter().find(|known| known.name.as_str() == service);
-        let service = service.ok_or(Fault::Unknown)?.name.clone();
+        let service = service.ok_or(Fault::Unknown)?;
+        match self.doors.may(&visitor, &found, service, Purpose::Stream) {
+            Permit::Full => {}
+            Permit::View | Permit::Refused => return Err(Fault::NotAllowed),
+            Permit::Unknown => return Err(Fault::Unknown),
+        }
+        let service = service.name.clone();
         let (response, promised) = match upgrade::accept(request, Subprotocol::Offered("binary")) {
             Ok(accepted) => accepted,
             Err(not_websocket) => return Ok(not_websocket.answer()),

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use linkspan_protocol::id::GatewayName;
 use linkspan_server::access::gateway_secret;
-use linkspan_server::store::Store;
+use linkspan_server::store::{Store, TenantName};
 
 use super::{DATA, Exit, ListForm, NO_USER, Place, USAGE, json_line, note, out};
 
@@ -17,6 +17,9 @@ pub(crate) enum Command {
         /// Prove identity with a shared secret.
         #[arg(long)]
         secret: bool,
+        /// The organisation it belongs to.
+        #[arg(long, default_value = "default")]
+        tenant: TenantName,
     },
     /// All gateways that may connect.
     List {
@@ -31,14 +34,14 @@ pub(crate) enum Command {
 }
 
 pub(super) async fn answer(place: &Place, command: Command) -> Result<(), Exit> {
-    if let Command::Add { secret: false, name } = &command {
+    if let Command::Add { secret: false, name, .. } = &command {
         let told =
             format_args!("claim codes come with enrolment, in a later version; use `gateway add {name} --secret`");
         return Err(Exit::says(USAGE, told));
     }
     let store = place.store().await?;
     match command {
-        Command::Add { name, .. } => add(&store, &name).await,
+        Command::Add { name, tenant, .. } => add(&store, &name, &tenant).await,
         Command::List { form } => list(&store, form).await,
         Command::Remove { name } => {
             if !store.remove_gateway(&name).await? {
@@ -50,9 +53,10 @@ pub(super) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
     }
 }
 
-async fn add(store: &Store, name: &GatewayName) -> Result<(), Exit> {
+async fn add(store: &Store, name: &GatewayName, tenant: &TenantName) -> Result<(), Exit> {
+    let tenant = super::tenant::find(store, tenant).await?;
     let secret = gateway_secret();
-    if store.add_gateway(name, &secret).await?.is_none() {
+    if store.add_gateway_to(tenant.id, name, &secret).await?.is_none() {
         return Err(Exit::says(DATA, format_args!("there is a gateway {name} already; remove it first")));
     }
     note(format_args!("gateway {name} is added; this is its secret, shown this once:"));

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `linkspan-server`, and what each question answers.
 
 mod gateway;
+mod tenant;
 mod user;
 
 use std::io::Write as _;
@@ -60,6 +61,11 @@ pub(crate) enum Command {
     Gateway {
         #[command(subcommand)]
         command: gateway::Command,
+    },
+    /// Organisations that share the server and see nothing of one another.
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::Command,
     },
     /// A completion script for a shell.
     Completion {
@@ -159,6 +165,7 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
         Command::Check => check(&place.config()?),
         Command::User { command } => user::answer(&place.store().await?, command).await,
         Command::Gateway { command } => gateway::answer(place, command).await,
+        Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "linkspan-server", &mut script);

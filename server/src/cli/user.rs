@@ -8,12 +8,15 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use linkspan_protocol::id::Secret;
 use linkspan_server::access::{PasswordError, Passwords, Role, first_password};
-use linkspan_server::store::{Store, UserName};
+use linkspan_server::store::{NewUser, RoleRef, Store, Tenant, TenantName, User, UserKind, UserName};
 
 use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, USAGE, json_line, note, out};
 
 /// Longest password read from standard input, in bytes; more is an accident.
 const INPUT_MAX: u64 = 4096;
+
+/// Who has done what is done here.
+pub(super) const BY: &str = "the command line";
 
 /// What can be done about people.
 #[derive(Debug, Subcommand)]
@@ -22,9 +25,13 @@ pub(crate) enum Command {
     Add {
         /// The name to sign in with.
         name: UserName,
-        /// admin: everything; operator: all devices.
+        /// What the person may do with everything: viewer, operator, technician, fleet-admin, admin, system-admin, or
+        /// a role of the tenant's own; `none` for somebody who only gets single grants.
         #[arg(long)]
-        role: Role,
+        role: String,
+        /// The organisation the person belongs to.
+        #[arg(long, default_value = "default")]
+        tenant: TenantName,
         /// Reads the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
@@ -39,6 +46,13 @@ pub(crate) enum Command {
         /// The name.
         name: UserName,
     },
+    /// Gives a person another role on everything, in place of the one they were added with.
+    Role {
+        /// The name.
+        name: UserName,
+        /// A role as with `user add`, or `none`.
+        role: String,
+    },
     /// Replaces a password and ends the person's sessions.
     Passwd {
         /// The name.
@@ -51,7 +65,11 @@ pub(crate) enum Command {
 
 pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> {
     match command {
-        Command::Add { name, role, password_stdin } => add(store, &name, role, password_stdin).await,
+        Command::Add { name, role, tenant, password_stdin } => {
+            let tenant = super::tenant::find(store, &tenant).await?;
+            let role = role_named(store, &tenant, &role).await?;
+            add(store, (&name, &tenant), role, password_stdin).await
+        }
         Command::List { form } => list(store, form).await,
         Command::Remove { name } => {
             if !store.remove_user(&name).await? {
@@ -60,6 +78,7 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
             note(format_args!("user {name} is removed and signed out"));
             Ok(())
         }
+        Command::Role { name, role } => set_role(store, &name, &role).await,
         Command::Passwd { name, password_stdin } => {
             let hash = hash(&password(password_stdin)?).await?;
             if !store.replace_password(&name, &hash).await? {
@@ -83,29 +102,72 @@ pub(crate) async fn first_admin(store: &Store, dir: &Path) -> Result<(), Exit> {
         .with_context(|| format!("cannot write {}", path.display()))
         .map_err(|error| Exit { code: UNAVAILABLE, error })?;
     let name: UserName = "admin".parse().map_err(|error| Exit::new(USAGE, error))?;
-    store.add_user(&name, Role::Admin, &hash).await?;
+    store.add_user(&name, Role::SystemAdmin, &hash).await?;
     note(format_args!("first start: user `admin` is made, with the password in {}", path.display()));
     Ok(())
 }
 
-async fn add(store: &Store, name: &UserName, role: Role, password_stdin: bool) -> Result<(), Exit> {
+async fn add(
+    store: &Store,
+    (name, tenant): (&UserName, &Tenant),
+    role: Option<RoleRef>,
+    password_stdin: bool,
+) -> Result<(), Exit> {
     let hash = hash(&password(password_stdin)?).await?;
-    if store.add_user(name, role, &hash).await?.is_none() {
+    let new = NewUser { tenant: tenant.id, kind: UserKind::Person, name, password_hash: &hash };
+    if store.add_member(new, role, BY).await?.is_none() {
         return Err(Exit::says(DATA, format_args!("there is a user {name} already; `user passwd` changes a password")));
     }
-    note(format_args!("user {name} is added as {role}"));
+    note(format_args!("user {name} is added to {}", tenant.name));
     Ok(())
 }
 
+async fn set_role(store: &Store, name: &UserName, role: &str) -> Result<(), Exit> {
+    let user = store.users().await?.into_iter().find(|user| user.name == name.as_str()).ok_or_else(|| nobody(name))?;
+    let tenant = store.tenant(user.tenant).await?.ok_or_else(|| nobody(name))?;
+    let found = role_named(store, &tenant, role).await?;
+    store.set_role(user.id, found, BY).await?;
+    note(format_args!("user {name} now has the role {role}"));
+    Ok(())
+}
+
+/// The role of this name, if it is not `none`.
+pub(super) async fn role_named(store: &Store, tenant: &Tenant, name: &str) -> Result<Option<RoleRef>, Exit> {
+    if name == "none" {
+        return Ok(None);
+    }
+    let found = store.role_named(tenant.id, name).await?;
+    let (role, _) = found.ok_or_else(|| {
+        let known = Role::ALL.map(Role::as_str).join(", ");
+        Exit::says(USAGE, format_args!("`{name}` is not a role; write one of {known}, or none"))
+    })?;
+    Ok(Some(role))
+}
+
 async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
+    let tenants = store.tenants().await?;
+    let tenant = |user: &User| {
+        let found = tenants.iter().find(|tenant| tenant.id == user.tenant);
+        found.map_or_else(String::new, |tenant| tenant.name.to_string())
+    };
     let users = store.users().await?;
     if form.json {
-        let users = users
-            .iter()
-            .map(|user| serde_json::json!({"name": user.name, "role": user.role, "created": user.created.to_string()}));
+        let users = users.iter().map(|user| {
+            serde_json::json!({
+                "name": user.name,
+                "role": user.role,
+                "tenant": tenant(user),
+                "created": user.created.to_string(),
+            })
+        });
         return out(&json_line(&users.collect()));
     }
-    out(&users.iter().map(|user| format!("{:<32} {}\n", user.name, user.role)).collect::<String>())
+    let line = |user: &User| {
+        let role = user.role.as_deref().unwrap_or("none");
+        let line = format!("{:<32} {role:<14} {}", user.name, tenant(user));
+        format!("{}\n", line.trim_end())
+    };
+    out(&users.iter().map(line).collect::<String>())
 }
 
 fn password(from_stdin: bool) -> Result<Secret, Exit> {

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response};
 use jiff::Timestamp;
 use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
 use linkspan_protocol::id::{DeviceName, ServiceName};
-use linkspan_protocol::message::DeviceReport;
+use linkspan_protocol::message::{DeviceReport, ServiceReport};
 use linkspan_protocol::text::tame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -58,6 +58,19 @@ pub struct Wish<'a, V, G> {
     pub service: &'a ServiceName,
     /// Time for the gateway to reach it.
     pub deadline: Duration,
+}
+
+/// How far somebody may go with a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// All the way.
+    Full,
+    /// They may look, and change nothing.
+    View,
+    /// Not at all, although they may know that it is there.
+    Refused,
+    /// Not at all, and they may not even know of it.
+    Unknown,
 }
 
 /// The server could not find out; the cause has been logged where it happened.
@@ -110,13 +123,21 @@ pub trait Doors: Clone + Send + Sync + 'static {
     /// Who asks the API or the console: a bearer token or the console's cookie.
     fn on_console(&self, headers: &HeaderMap) -> impl Future<Output = Result<Option<Self::Visitor>, Broken>> + Send;
 
-    /// The device, if there is one of this name and the visitor may do that with it.
+    /// The device, if there is one of this name and the visitor may know of it.
     fn device(
         &self,
         visitor: &Self::Visitor,
         name: &DeviceName,
-        purpose: Purpose,
     ) -> impl Future<Output = Result<Option<Found<Self::Gateway>>, Broken>> + Send;
+
+    /// How far the visitor may go with one of its services.
+    fn may(
+        &self,
+        visitor: &Self::Visitor,
+        device: &Found<Self::Gateway>,
+        service: &ServiceReport,
+        purpose: Purpose,
+    ) -> Permit;
 
     /// Asks the gateway for a stream, without waiting for its answer.
     fn open(&self, wish: &Wish<'_, Self::Visitor, Self::Gateway>) -> Result<Self::Stream, NoStream>;

@@ -20,6 +20,10 @@ pub enum Fault {
     SignIn,
     /// Another site's page tried to use this device.
     ForbiddenOrigin,
+    /// The visitor may see the device, but not use this service.
+    NotAllowed,
+    /// The visitor may look, but not change anything.
+    ViewOnly,
     /// The service exists, but is not a web page.
     NotAPage,
     /// The device's gateway is not connected.
@@ -85,6 +89,8 @@ impl Fault {
             | Self::RequestTimeout
             | Self::SignIn
             | Self::ForbiddenOrigin
+            | Self::NotAllowed
+            | Self::ViewOnly
             | Self::NotAPage => self.of_request(),
             Self::Offline(_)
             | Self::StreamLimit(_)
@@ -97,6 +103,26 @@ impl Fault {
             Self::DataCap(what) => data_cap(what),
             _ => self.of_device(),
         }
+    }
+
+    /// What somebody may not do, although they may know that it can be done.
+    fn of_rights(&self) -> Words {
+        if *self == Self::ViewOnly {
+            return words(
+                StatusCode::FORBIDDEN,
+                "view-only",
+                "You may only look",
+                "You may look at this device's pages, but this would have changed something or opened a live connection.",
+                "Ask whoever looks after the devices if you need more.",
+            );
+        }
+        words(
+            StatusCode::FORBIDDEN,
+            "not-allowed",
+            "Not for you",
+            "You may see that this device is there, but not use this service of it, or not now.",
+            "Ask whoever looks after the devices to grant it to you.",
+        )
     }
 
     /// Faults of the person or program that asks.
@@ -137,6 +163,7 @@ impl Fault {
                 "A page of another site tried to use this device through your browser, and was stopped.",
                 "If you trust that page, open this device yourself and try from there.",
             ),
+            Self::NotAllowed | Self::ViewOnly => self.of_rights(),
             Self::NotAPage => words(
                 StatusCode::NOT_FOUND,
                 "not-a-page",

@@ -102,7 +102,13 @@ fn page(fault: &Fault, words: &Words, again: bool) -> Markup {
 /// Where the way to the device is broken; nothing is drawn where it is not, or where that would say whether there is one.
 fn broken_part(fault: &Fault) -> Option<Part> {
     match fault {
-        Fault::Unknown | Fault::NotAPage | Fault::SignIn | Fault::ForbiddenOrigin | Fault::Ended(_) => None,
+        Fault::Unknown
+        | Fault::NotAPage
+        | Fault::NotAllowed
+        | Fault::ViewOnly
+        | Fault::SignIn
+        | Fault::ForbiddenOrigin
+        | Fault::Ended(_) => None,
         Fault::Misdirected | Fault::BadRequest(_) => Some(Part::Person),
         Fault::RequestTimeout => Some(Part::Internet),
         Fault::Internal => Some(Part::Server),
@@ -120,7 +126,13 @@ fn way_on(fault: &Fault, again: bool) -> Option<(&'static str, &'static str)> {
     match fault {
         Fault::SignIn => Some(("/", "Sign in")),
         Fault::ForbiddenOrigin => Some(("/", "Open the device")),
-        Fault::Unknown | Fault::NotAPage | Fault::Misdirected | Fault::BadRequest(_) | Fault::DataCap(_) => None,
+        Fault::Unknown
+        | Fault::NotAPage
+        | Fault::NotAllowed
+        | Fault::ViewOnly
+        | Fault::Misdirected
+        | Fault::BadRequest(_)
+        | Fault::DataCap(_) => None,
         // An empty address is that of the page itself.
         _ => again.then_some(("", "Try again")),
     }
@@ -181,6 +193,8 @@ mod tests {
             Fault::SignIn,
             Fault::ForbiddenOrigin,
             Fault::NotAPage,
+            Fault::NotAllowed,
+            Fault::ViewOnly,
             Fault::Offline(None),
             Fault::StreamLimit(7),
             Fault::GatewayFull,

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use linkspan_protocol::id::{DeviceName, GatewayName};
-use linkspan_protocol::message::{DeviceRefused, DeviceReport};
+use linkspan_protocol::message::{DeviceRefused, DeviceReport, ServiceReport};
 
 use super::gateways::gateway_name;
-use super::{GatewayId, Store, StoreError, damaged, time_from};
+use super::{Store, StoreError, damaged, time_from};
+use crate::rights::{DeviceTarget, GatewayId, Target, TenantId};
 
 /// Devices of one gateway; a LAN behind a 4G router is smaller.
 const DEVICES_MAX: usize = 1000;
@@ -19,6 +20,8 @@ const REPORT_MAX: usize = 64 * 1024;
 /// A device, and the gateway it stands behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// Whose it is: the tenant of its gateway.
+    pub tenant: TenantId,
     /// The gateway.
     pub gateway: GatewayId,
     /// The gateway's name.
@@ -29,8 +32,24 @@ pub struct Device {
     pub report: DeviceReport,
 }
 
+impl Device {
+    /// The device as something to be decided about.
+    pub fn target(&self) -> Target<'_> {
+        Target::Device(self.parts())
+    }
+
+    /// One of its services as something to be decided about.
+    pub fn service_target<'a>(&'a self, service: &'a ServiceReport) -> Target<'a> {
+        Target::Service(self.parts(), service)
+    }
+
+    fn parts(&self) -> DeviceTarget<'_> {
+        DeviceTarget { tenant: self.tenant, gateway: self.gateway, report: &self.report }
+    }
+}
+
 /// Columns of a device and its gateway.
-type Row = (i64, String, Option<i64>, String);
+type Row = (i64, i64, String, Option<i64>, String);
 
 impl Store {
     /// Replaces a gateway's devices. Those that cannot be taken are told with the reason, which does not say whose a
@@ -45,7 +64,8 @@ impl Store {
         if self.has_reported(id, &reports).await? {
             return Ok(refused);
         }
-        let mut write = self.write().await?;
+        // Tags and services decide who may do what, so this is a change of that too.
+        let mut write = self.change().await?;
         sqlx::query("DELETE FROM devices WHERE gateway_id = $1").bind(id.0).execute(&mut *write).await?;
         for (name, report) in reports {
             let sql =
@@ -71,7 +91,7 @@ impl Store {
 
     /// The device of this name.
     pub async fn device(&self, name: &DeviceName) -> Result<Option<Device>, StoreError> {
-        let sql = "SELECT g.id, g.name, g.last_seen, d.report FROM devices d \
+        let sql = "SELECT g.tenant_id, g.id, g.name, g.last_seen, d.report FROM devices d \
                    JOIN gateways g ON g.id = d.gateway_id WHERE d.name = $1";
         let row: Option<Row> = sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
         row.map(device).transpose()
@@ -79,15 +99,16 @@ impl Store {
 
     /// All devices, by name.
     pub async fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        let sql = "SELECT g.id, g.name, g.last_seen, d.report FROM devices d \
+        let sql = "SELECT g.tenant_id, g.id, g.name, g.last_seen, d.report FROM devices d \
                    JOIN gateways g ON g.id = d.gateway_id ORDER BY d.name";
         let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
         rows.into_iter().map(device).collect()
     }
 }
 
-fn device((gateway, name, last_seen, report): Row) -> Result<Device, StoreError> {
+fn device((tenant, gateway, name, last_seen, report): Row) -> Result<Device, StoreError> {
     Ok(Device {
+        tenant: TenantId(tenant),
         gateway: GatewayId(gateway),
         gateway_name: gateway_name(&name)?,
         last_seen: last_seen.map(time_from).transpose()?,

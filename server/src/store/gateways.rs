@@ -5,19 +5,18 @@ use linkspan_protocol::id::{GatewayName, Secret};
 
 use super::identity::{identities_changed, secret_hash};
 use super::{Store, StoreError, damaged, fresh_id, time_from};
+use crate::rights::{GatewayId, TenantId};
 
 /// Longest text that is kept of what a gateway says it runs.
 const AGENT_MAX: usize = 100;
-
-/// Names a gateway in the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GatewayId(pub(crate) i64);
 
 /// A gateway as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// In the database.
     pub id: GatewayId,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// Its name.
     pub name: GatewayName,
     /// Program and version, as it said itself.
@@ -29,13 +28,24 @@ pub struct Gateway {
 }
 
 impl Store {
-    /// Adds a gateway that proves itself with a shared secret; none if the name is taken.
+    /// Adds a gateway to the default tenant; it proves itself with a shared secret. None if the name is taken.
     pub async fn add_gateway(&self, name: &GatewayName, secret: &Secret) -> Result<Option<GatewayId>, StoreError> {
+        self.add_gateway_to(TenantId::DEFAULT, name, secret).await
+    }
+
+    /// Adds a gateway to a tenant; none if the name is taken, by whomever.
+    pub async fn add_gateway_to(
+        &self,
+        tenant: TenantId,
+        name: &GatewayName,
+        secret: &Secret,
+    ) -> Result<Option<GatewayId>, StoreError> {
         let id = fresh_id()?;
-        let sql = "INSERT INTO gateways (id, name, secret, created) VALUES ($1, $2, $3, $4) \
+        let sql = "INSERT INTO gateways (id, tenant_id, name, secret, created) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (name) DO NOTHING";
         let done = sqlx::query(sql)
             .bind(id)
+            .bind(tenant.0)
             .bind(name.as_str())
             .bind(secret_hash(secret))
             .bind(Timestamp::now().as_millisecond())
@@ -46,21 +56,23 @@ impl Store {
 
     /// Removes a gateway with its devices; false if there was none of that name.
     pub async fn remove_gateway(&self, name: &GatewayName) -> Result<bool, StoreError> {
-        let mut write = self.write().await?;
-        let done = sqlx::query("DELETE FROM gateways WHERE name = $1").bind(name.as_str()).execute(&mut *write).await?;
-        identities_changed(&mut write).await?;
-        write.commit().await?;
+        let mut change = self.change().await?;
+        let sql = "DELETE FROM gateways WHERE name = $1";
+        let done = sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
+        identities_changed(change.transaction()).await?;
+        change.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
     /// All gateways, by name.
     pub async fn gateways(&self) -> Result<Vec<Gateway>, StoreError> {
-        type Row = (i64, String, Option<String>, Option<i64>, i64);
-        let sql = "SELECT id, name, agent, last_seen, created FROM gateways ORDER BY name";
+        type Row = (i64, i64, String, Option<String>, Option<i64>, i64);
+        let sql = "SELECT id, tenant_id, name, agent, last_seen, created FROM gateways ORDER BY name";
         let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
-        let gateway = |(id, name, agent, last_seen, created): Row| {
+        let gateway = |(id, tenant, name, agent, last_seen, created): Row| {
             Ok(Gateway {
                 id: GatewayId(id),
+                tenant: TenantId(tenant),
                 name: gateway_name(&name)?,
                 agent,
                 last_seen: last_seen.map(time_from).transpose()?,

@@ -1,9 +1,14 @@
 //! The database, and the only room that speaks SQL: in words that SQLite and PostgreSQL both understand.
 
+mod changes;
 mod devices;
 mod gateways;
+mod grants;
+mod groups;
 mod identity;
+mod roles;
 mod sessions;
+mod tenants;
 mod tickets;
 mod users;
 
@@ -17,14 +22,21 @@ use jiff::Timestamp;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Sqlite};
+use tokio::sync::watch;
 
 pub use devices::Device;
-pub use gateways::{Gateway, GatewayId};
+pub use gateways::Gateway;
+pub use grants::{Grant, GrantTo, NewGrant};
+pub use groups::Group;
 pub use identity::{Certificate, CertificateView, Fingerprint, IdentityView, Issue, Proven};
+pub use roles::{OwnRole, Removal, RoleRef, is_label};
 pub(crate) use sessions::SessionFound;
 pub use sessions::{SessionId, SessionKind};
+pub use tenants::{Tenant, TenantName, TenantNameError, TenantRemoval};
 pub(crate) use tickets::Ticket;
-pub use users::{Role, User, UserId, UserName, UserNameError};
+pub use users::{NewUser, User, UserKind, UserName, UserNameError};
+
+pub use crate::rights::{GatewayId, Role, UserId};
 
 /// Longest wait for another writer (a command line, a backup) before a write is given up.
 const BUSY: Duration = Duration::from_secs(5);
@@ -35,6 +47,7 @@ const CONNECTIONS: u32 = 4;
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: SqlitePool,
+    told: watch::Sender<i64>,
 }
 
 /// Why the database did not do what was asked.
@@ -104,7 +117,9 @@ impl Store {
             .connect_with(options)
             .await?;
         sqlx::migrate!().run(&pool).await?;
-        Ok(Self { pool })
+        let store = Self { pool, told: watch::Sender::new(0) };
+        store.look_for_changes().await?;
+        Ok(store)
     }
 
     /// Whether the database answers, and can be written to: something is written, or a full disk would not show.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::users::role_from;
-use super::{Role, Store, StoreError, UserId, fresh_id, time_from};
+use super::users::kind_from;
+use super::{Store, StoreError, UserKind, fresh_id, time_from};
+use crate::rights::{TenantId, UserId};
 
 /// A session's last use is written down when it is older than this: not each request is a write.
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
@@ -46,14 +47,15 @@ impl SessionKind {
 pub(crate) struct SessionFound {
     pub(crate) session: SessionId,
     pub(crate) user: UserId,
+    pub(crate) tenant: TenantId,
+    pub(crate) kind: UserKind,
     pub(crate) name: String,
-    pub(crate) role: Role,
     pub(crate) expires: Timestamp,
     used: Timestamp,
 }
 
 /// Columns of a session and its user, in the order of [`Row`].
-type Row = (i64, i64, String, String, i64, i64);
+type Row = (i64, i64, i64, String, String, i64, i64);
 
 impl Store {
     /// Begins a session for the one whose token hashes to `token`, and forgets sessions that have expired.
@@ -66,11 +68,11 @@ impl Store {
     ) -> Result<SessionId, StoreError> {
         let id = fresh_id()?;
         let now = Timestamp::now().as_millisecond();
-        let mut write = self.write().await?;
+        let mut write = self.change().await?;
         sqlx::query("DELETE FROM sessions WHERE expires <= $1").bind(now).execute(&mut *write).await?;
         let sql = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user_id = $1 AND kind = $2 \
                    ORDER BY used DESC, created DESC LIMIT 1000 OFFSET $3)";
-        sqlx::query(sql).bind(user.0).bind(kind.as_str()).bind(PER_USER - 1).execute(&mut *write).await?;
+        let ended = sqlx::query(sql).bind(user.0).bind(kind.as_str()).bind(PER_USER - 1).execute(&mut *write).await?;
         let sql = "INSERT INTO sessions (id, user_id, kind, token, created, used, expires) \
                    VALUES ($1, $2, $3, $4, $5, $5, $6)";
         sqlx::query(sql)
@@ -82,7 +84,11 @@ impl Store {
             .bind(expires.as_millisecond())
             .execute(&mut *write)
             .await?;
-        write.commit().await?;
+        if ended.rows_affected() > 0 {
+            write.commit().await?;
+        } else {
+            write.commit_quietly().await?;
+        }
         Ok(SessionId(id))
     }
 
@@ -93,9 +99,17 @@ impl Store {
         token: &str,
         idle: Duration,
     ) -> Result<Option<SessionFound>, StoreError> {
-        let sql = "SELECT s.id, u.id, u.name, u.role, s.used, s.expires FROM sessions s \
+        let sql = "SELECT s.id, u.id, u.tenant_id, u.kind, u.name, s.used, s.expires FROM sessions s \
                    JOIN users u ON u.id = s.user_id WHERE s.token = $1 AND s.kind = $2";
         let row: Option<Row> = sqlx::query_as(sql).bind(token).bind(kind.as_str()).fetch_optional(&self.pool).await?;
+        self.alive(row, idle).await
+    }
+
+    /// The session of this identity, if it is alive; its use is noted.
+    pub(crate) async fn session(&self, id: SessionId, idle: Duration) -> Result<Option<SessionFound>, StoreError> {
+        let sql = "SELECT s.id, u.id, u.tenant_id, u.kind, u.name, s.used, s.expires FROM sessions s \
+                   JOIN users u ON u.id = s.user_id WHERE s.id = $1";
+        let row: Option<Row> = sqlx::query_as(sql).bind(id.0).fetch_optional(&self.pool).await?;
         self.alive(row, idle).await
     }
 
@@ -106,7 +120,7 @@ impl Store {
         host: &str,
         idle: Duration,
     ) -> Result<Option<SessionFound>, StoreError> {
-        let sql = "SELECT s.id, u.id, u.name, u.role, s.used, s.expires FROM device_cookies d \
+        let sql = "SELECT s.id, u.id, u.tenant_id, u.kind, u.name, s.used, s.expires FROM device_cookies d \
                    JOIN sessions s ON s.id = d.session_id JOIN users u ON u.id = s.user_id \
                    WHERE d.token = $1 AND d.host = $2";
         let row: Option<Row> = sqlx::query_as(sql).bind(token).bind(host).fetch_optional(&self.pool).await?;
@@ -115,31 +129,32 @@ impl Store {
 
     /// Ends a session and all that was derived from it.
     pub(crate) async fn end_session(&self, id: SessionId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.0).execute(&self.pool).await?;
-        Ok(())
+        let mut change = self.change().await?;
+        sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.0).execute(&mut *change).await?;
+        change.commit().await
     }
 
     /// Ends a session; what was derived from it goes on under another one of the same user.
     pub(crate) async fn succeed_session(&self, before: SessionId, after: SessionId) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
+        let mut change = self.change().await?;
         for sql in [
             "UPDATE device_cookies SET session_id = $2 WHERE session_id = $1",
             "UPDATE tickets SET session_id = $2 WHERE session_id = $1",
             "DELETE FROM sessions WHERE id = $1 AND id <> $2",
         ] {
-            sqlx::query(sql).bind(before.0).bind(after.0).execute(&mut *write).await?;
+            sqlx::query(sql).bind(before.0).bind(after.0).execute(&mut *change).await?;
         }
-        write.commit().await?;
-        Ok(())
+        change.commit().await
     }
 
     async fn alive(&self, row: Option<Row>, idle: Duration) -> Result<Option<SessionFound>, StoreError> {
-        let Some((session, user, name, role, used, expires)) = row else { return Ok(None) };
+        let Some((session, user, tenant, kind, name, used, expires)) = row else { return Ok(None) };
         let found = SessionFound {
             session: SessionId(session),
             user: UserId(user),
+            tenant: TenantId(tenant),
+            kind: kind_from(&kind)?,
             name,
-            role: role_from(&role)?,
             used: time_from(used)?,
             expires: time_from(expires)?,
         };
@@ -160,6 +175,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rights::Role;
     use crate::store::tests::fresh;
 
     const IDLE: Duration = Duration::from_secs(3600);

@@ -12,9 +12,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role as WsRole;
 
 use super::{Live, Metered, Passage, Traffic};
-use crate::access::{Principal, Role as Duty};
+use crate::access::{Credential, Principal};
 use crate::edge::doors::Purpose;
-use crate::store::{GatewayId, SessionId, UserId};
+use crate::rights::{GatewayId, Rights, TenantId, UserId};
+use crate::store::{SessionId, UserKind};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -53,10 +54,12 @@ impl World {
 fn passage(person: &str) -> Passage {
     let who = Principal {
         user: UserId(1),
+        tenant: TenantId::DEFAULT,
+        kind: UserKind::Person,
         name: person.to_owned(),
-        role: Duty::Operator,
-        session: SessionId(1),
+        credential: Credential::Session(SessionId(1)),
         expires: Timestamp::MAX,
+        rights: Rights::none(TenantId::DEFAULT).into(),
     };
     Passage {
         who,

@@ -145,8 +145,11 @@ pub(crate) fn how_long(since: Timestamp, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Role;
-    use crate::store::{SessionId, UserId};
+    use std::sync::Arc;
+
+    use crate::access::Credential;
+    use crate::rights::{Rights, TenantId, UserId};
+    use crate::store::{SessionId, UserKind};
 
     fn view(name: &str) -> DeviceView {
         let service = |name: &str, kind: &str, url: Option<&str>| ServiceView {
@@ -168,7 +171,15 @@ mod tests {
 
     fn who() -> Principal {
         let expires = Timestamp::MAX;
-        Principal { user: UserId(1), name: "otto".into(), role: Role::Operator, session: SessionId(1), expires }
+        Principal {
+            user: UserId(1),
+            tenant: TenantId::DEFAULT,
+            kind: UserKind::Person,
+            name: "otto".into(),
+            credential: Credential::Session(SessionId(1)),
+            expires,
+            rights: Arc::new(Rights::none(TenantId::DEFAULT)),
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup
                 div {
                     a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
                     form method="post" action="/logout" {
-                        span.who.soft.small title=(format!("{} ({})", who.name, who.role)) { (who.name) }
+                        span.who.soft.small title=(format!("{} ({})", who.name, who.role().unwrap_or("single grants"))) { (who.name) }
                         button.quiet.small type="submit" { "Sign out" }
                     }
                 }

@@ -23,7 +23,7 @@ use linkspan_server::api::stream;
 use linkspan_server::edge::Edge;
 use linkspan_server::edge::body::{self, Body};
 use linkspan_server::edge::connection::{serve_plain, serve_tls};
-use linkspan_server::edge::doors::{Broken, Doors, Found, NoStream, Purpose, Visitor, Wish};
+use linkspan_server::edge::doors::{Broken, Doors, Found, NoStream, Permit, Purpose, Visitor, Wish};
 use linkspan_server::edge::listener::{House, bind};
 use linkspan_server::edge::redirect::Redirect;
 use linkspan_server::edge::target::Site;
@@ -81,10 +81,19 @@ impl Doors for TestDoors {
         Ok(headers.get(AUTHORIZATION).and_then(|value| person(value.to_str().ok()?.strip_prefix("Bearer ")?)))
     }
 
-    async fn device(&self, _: &Person, name: &DeviceName, _: Purpose) -> Result<Option<Found<()>>, Broken> {
+    async fn device(&self, _: &Person, name: &DeviceName) -> Result<Option<Found<()>>, Broken> {
         let report = self.devices.iter().find(|device| device.name == *name && name.as_str() != "secret");
         let last_seen = Some(Timestamp::from_second(1_700_000_000).unwrap());
         Ok(report.map(|report| Found { gateway: (), last_seen, report: report.clone() }))
+    }
+
+    fn may(&self, _: &Person, _: &Found<()>, service: &ServiceReport, _: Purpose) -> Permit {
+        match service.name.as_str() {
+            "look" => Permit::View,
+            "refused" => Permit::Refused,
+            "hidden" => Permit::Unknown,
+            _ => Permit::Full,
+        }
     }
 
     fn open(&self, wish: &Wish<'_, Person, ()>) -> Result<Stream, NoStream> {

@@ -21,7 +21,7 @@ use linkspan_protocol::message::{DeviceReport, ServiceReport};
 use self::exchange::Call;
 use self::pool::{Key, Pool};
 use super::body::Body;
-use super::doors::{Broken, Doors, Purpose, Visitor};
+use super::doors::{Broken, Doors, Permit, Purpose, Visitor};
 use super::fault::Fault;
 use super::headers::{Origins, upgrade_wanted};
 use super::listener::House;
@@ -102,9 +102,21 @@ impl<D: Doors> Proxy<D> {
         at: &DeviceHost,
     ) -> Result<Response<Body>, Fault> {
         let upgrade = upgrade_wanted(request.headers());
-        let found = self.doors.device(visitor, &at.device, Purpose::Page).await.map_err(|Broken| Fault::Internal)?;
+        let found = self.doors.device(visitor, &at.device).await.map_err(|Broken| Fault::Internal)?;
         let found = found.ok_or(Fault::Unknown)?;
         let service = service(&found.report, at.service.as_ref())?.clone();
+        let permit = self.doors.may(visitor, &found, &service, Purpose::Page);
+        if !service.kind.is_web() && permit != Permit::Unknown {
+            return Err(Fault::NotAPage);
+        }
+        match permit {
+            Permit::Full => {}
+            // What a WebSocket carries cannot be told from touching something.
+            Permit::View if upgrade.is_none() && request.method().is_safe() => {}
+            Permit::View => return Err(Fault::ViewOnly),
+            Permit::Refused => return Err(Fault::NotAllowed),
+            Permit::Unknown => return Err(Fault::Unknown),
+        }
         cross::check(&self.site, &at.device, &request, upgrade.is_some())?;
         let call = Call {
             visitor: visitor.clone(),
@@ -122,13 +134,9 @@ impl<D: Doors> Proxy<D> {
 
 /// The named service, or the first with a page.
 fn service<'d>(device: &'d DeviceReport, name: Option<&ServiceName>) -> Result<&'d ServiceReport, Fault> {
-    let Some(name) = name else {
-        return device.services.iter().find(|service| service.kind.is_web()).ok_or(Fault::NotAPage);
-    };
-    match device.services.iter().find(|service| service.name == *name) {
-        Some(service) if service.kind.is_web() => Ok(service),
-        Some(_) => Err(Fault::NotAPage),
-        None => Err(Fault::Unknown),
+    match name {
+        Some(name) => device.services.iter().find(|service| service.name == *name).ok_or(Fault::Unknown),
+        None => device.services.iter().find(|service| service.kind.is_web()).ok_or(Fault::NotAPage),
     }
 }
 

@@ -1,0 +1,83 @@
+//! `linkspan-server tenant …`
+
+use clap::Subcommand;
+use linkspan_server::store::{Store, Tenant, TenantName, TenantRemoval};
+
+use super::{DATA, Exit, ListForm, NO_USER, json_line, note, out};
+
+/// What can be done about tenants.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Adds an organisation; then `user add --tenant NAME` and `gateway add --tenant NAME`.
+    Add {
+        /// A short name, for command lines and addresses.
+        name: TenantName,
+        /// What stands on its pages in place of the product's name.
+        #[arg(long, default_value = "")]
+        title: String,
+    },
+    /// All organisations.
+    List {
+        #[command(flatten)]
+        form: ListForm,
+    },
+    /// Removes an organisation that has no people, service accounts and gateways any more.
+    Remove {
+        /// The name.
+        name: TenantName,
+    },
+}
+
+pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> {
+    match command {
+        Command::Add { name, title } => {
+            if store.add_tenant(&name, &title).await?.is_none() {
+                return Err(Exit::says(DATA, format_args!("there is a tenant {name} already")));
+            }
+            note(format_args!("tenant {name} is added"));
+            Ok(())
+        }
+        Command::List { form } => list(store, form).await,
+        Command::Remove { name } => {
+            let tenant = find(store, &name).await?;
+            match store.remove_tenant(tenant.id).await? {
+                TenantRemoval::Removed => {
+                    note(format_args!("tenant {name} is removed"));
+                    Ok(())
+                }
+                TenantRemoval::Unknown => Err(nothing(&name)),
+                TenantRemoval::InUse => Err(Exit::says(
+                    DATA,
+                    format_args!(
+                        "tenant {name} has people, service accounts or gateways, or is the one that stays; \
+                         remove them first"
+                    ),
+                )),
+            }
+        }
+    }
+}
+
+/// The tenant of this name.
+pub(super) async fn find(store: &Store, name: &TenantName) -> Result<Tenant, Exit> {
+    store.tenant_named(name).await?.ok_or_else(|| nothing(name))
+}
+
+async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
+    let tenants = store.tenants().await?;
+    if form.json {
+        let tenants = tenants.iter().map(|tenant| {
+            serde_json::json!({"name": tenant.name, "title": tenant.title, "created": tenant.created.to_string()})
+        });
+        return out(&json_line(&tenants.collect()));
+    }
+    let line = |tenant: &Tenant| {
+        let line = format!("{:<32} {}", tenant.name.as_str(), tenant.title);
+        format!("{}\n", line.trim_end())
+    };
+    out(&tenants.iter().map(line).collect::<String>())
+}
+
+fn nothing(name: &TenantName) -> Exit {
+    Exit::says(NO_USER, format_args!("there is no tenant {name}"))
+}
