@@ -29,6 +29,7 @@ use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
 use edge::tls::{Certificates, GatewayCa, Source, TlsError};
 use link::Gate;
+use link::presence::Presence;
 use link::registry::Registry;
 use observe::{Metrics, Observer};
 use porter::Porter;
@@ -92,7 +93,10 @@ impl Server {
         let access = Access::new(store.clone(), config.access);
         let traffic = Traffic::default();
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic, site.clone());
-        let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), house.closing().clone());
+        let presence = Presence::new(store.clone());
+        house.spawn_task(presence.clone().run(house.closing().clone()));
+        let gate =
+            Gate::new(store.clone(), registry.clone(), metrics.clone(), presence.clone(), house.closing().clone());
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let console = api::console_router(ConsoleState {
             access,
@@ -127,6 +131,7 @@ impl Server {
             Drained::InTime => tracing::info!("stopped; everybody had finished"),
             Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
         }
+        presence.write().await;
         store.close().await;
         Ok(())
     }

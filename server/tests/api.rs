@@ -15,7 +15,7 @@ use linkspan_protocol::id::Secret;
 use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
 use linkspan_server::api::{ConsoleState, console_router};
 use linkspan_server::config::{self, Site};
-use linkspan_server::store::Store;
+use linkspan_server::store::{Seen, Store};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -55,8 +55,9 @@ async fn server() -> Server {
     }
     let here = store.add_gateway(&"here".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
     let gone = store.add_gateway(&"gone".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
-    store.gateway_connected(here, at(1_700_000_000), "linkspan-gateway/0.1.0").await.unwrap();
-    store.gateway_gone(gone, at(1_700_000_000)).await.unwrap();
+    let seen = |agent: Option<&str>| Seen { at: at(1_700_000_000), agent: agent.map(str::to_owned) };
+    let both = [(here, seen(Some("linkspan-gateway/0.1.0"))), (gone, seen(None))];
+    store.gateways_seen(&both).await.unwrap();
     let plc = json!({"name": "plc1", "description": "Press 7", "tags": ["hall-2"], "services": [
         {"name": "ssh", "kind": "ssh", "host": "10.0.0.1", "port": 22},
         {"name": "web", "kind": "http", "host": "10.0.0.1", "port": 80},

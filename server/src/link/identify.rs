@@ -30,8 +30,9 @@ impl Doorkeeper {
 
     /// Who calls, by the certificate of the connection, or else by name and secret.
     pub(super) async fn identify(&self, hello: &Hello, shown: Option<&Fingerprint>) -> Result<Proven, Refused> {
-        let stopping = |_| refused(RefusedReason::Busy, "the server is stopping", Some(super::RETURN_WITHIN_S.1));
-        let _permit = self.checks.acquire().await.map_err(stopping)?;
+        // The semaphore is never closed.
+        let closed = |_| refused(RefusedReason::Busy, "the server checks no identities now", Some(30));
+        let _permit = self.checks.acquire().await.map_err(closed)?;
         let checked = match shown {
             Some(shown) => self.by_certificate(hello, shown).await,
             None => self.by_secret(hello).await,

@@ -2,11 +2,13 @@
 
 mod hear;
 mod identify;
+pub mod presence;
 pub mod registry;
 pub mod revocation;
+mod rush;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -31,12 +33,14 @@ use tracing::{info, warn};
 
 use self::hear::Heard;
 use self::identify::Doorkeeper;
+use self::presence::Presence;
 use self::registry::{Admission, Candidate, Registered, Registry};
+use self::rush::{Arriving, Rush};
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
 use crate::observe::Metrics;
-use crate::store::{Fingerprint, GatewayId, Proven, Store};
+use crate::store::{Fingerprint, GatewayId, Proven, Seen, Store};
 
 /// Program and version, as told to gateways.
 pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
@@ -56,9 +60,6 @@ const SERVER_PING_LATER: Duration = Duration::from_secs(30);
 /// was off over the winter need not be visited.
 const GRACE: Duration = Duration::from_hours(180 * 24);
 
-/// Seconds within which gateways are asked to come back after a restart of the server.
-const RETURN_WITHIN_S: (u32, u32) = (1, 10);
-
 /// The route that gateways ask for. Their links belong to the house.
 pub fn routes(gate: Gate, house: House) -> Router {
     Router::new().route(LINK_PATH, get(arrive)).with_state((gate, house))
@@ -71,9 +72,16 @@ async fn arrive(
 ) -> Response<Body> {
     match upgrade::accept(&mut request, Subprotocol::Required(SUBPROTOCOL)) {
         Ok((response, promised)) => {
+            let arriving = match gate.rush.enter(house.gateways_waiting()) {
+                Ok(arriving) => arriving,
+                Err(busy) => {
+                    gate.metrics.links_refused.inc();
+                    return busy.answer();
+                }
+            };
             house.spawn_task(async move {
                 match promised.socket(driver::websocket_config()).await {
-                    Ok(socket) => gate.serve(socket, &peer).await,
+                    Ok(socket) => gate.serve(socket, &peer, arriving).await,
                     Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
                 }
             });
@@ -90,28 +98,48 @@ pub struct Gate {
     registry: Registry,
     metrics: Arc<Metrics>,
     doorkeeper: Doorkeeper,
+    presence: Presence,
+    rush: Rush,
+    /// When gateways are asked to come back after a restart; decided once, while all are still here.
+    returning: Arc<OnceLock<(u32, u32)>>,
     stop: CancellationToken,
 }
 
 impl Gate {
     /// A gate to `registry`; links close when `stop` is cancelled.
-    pub fn new(store: Store, registry: Registry, metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
+    pub fn new(
+        store: Store,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        presence: Presence,
+        stop: CancellationToken,
+    ) -> Self {
         let doorkeeper = Doorkeeper::new(store.clone(), GRACE);
-        Self { store, registry, metrics, doorkeeper, stop }
+        let (rush, returning) = (Rush::default(), Arc::default());
+        Self { store, registry, metrics, doorkeeper, presence, rush, returning, stop }
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    pub async fn serve<S>(&self, socket: WebSocketStream<S>, peer: &Peer)
+    async fn serve<S>(&self, socket: WebSocketStream<S>, peer: &Peer, arriving: Arriving)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // In a box of its own, since the way in takes more memory than the link that then stays for months.
-        if let Some((member, driver)) = Box::pin(self.let_in(socket, peer)).await {
+        if let Some((member, driver)) = Box::pin(self.let_in(socket, peer, arriving)).await {
             member.run(driver).await;
         }
     }
 
-    async fn let_in<S>(&self, mut socket: WebSocketStream<S>, from: &Peer) -> Option<(Member<'_>, driver::Driver<S>)>
+    fn return_between(&self) -> (u32, u32) {
+        *self.returning.get_or_init(|| rush::return_between(self.registry.gateways_online()))
+    }
+
+    async fn let_in<S>(
+        &self,
+        mut socket: WebSocketStream<S>,
+        from: &Peer,
+        _arriving: Arriving,
+    ) -> Option<(Member<'_>, driver::Driver<S>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -155,13 +183,18 @@ impl Gate {
     /// Checks who calls.
     async fn identify(&self, hello: &Hello, shown: Option<&Fingerprint>) -> Result<Proven, Refused> {
         if self.stop.is_cancelled() {
-            return Err(refused(RefusedReason::Busy, "the server is stopping", Some(RETURN_WITHIN_S.1)));
+            return Err(self.stopping());
         }
         if hello.version < VERSION {
             let text = format!("this server speaks version {VERSION} of the language, the gateway {}", hello.version);
             return Err(refused(RefusedReason::Version, &text, None));
         }
         self.doorkeeper.identify(hello, shown).await
+    }
+
+    fn stopping(&self) -> Refused {
+        let back = rush::within_span(self.return_between());
+        refused(RefusedReason::Busy, "the server is stopping", Some(back))
     }
 
     async fn welcome<S>(
@@ -224,7 +257,7 @@ impl Member<'_> {
                 self.link.close(&Close {
                     reason: CloseReason::Restarting,
                     text: "the server is stopping".into(),
-                    retry_between_s: Some(RETURN_WITHIN_S),
+                    retry_between_s: Some(self.gate.return_between()),
                 });
                 timeout(CLOSE_DEADLINE * 2, &mut running).await.unwrap_or(LinkEnd::ClosedHere)
             }
@@ -246,9 +279,7 @@ impl Member<'_> {
                         warn!(gateway = %self.name, %peer, %older, "another process with this gateway's identity took over");
                     }
                 }
-                if let Err(error) = self.gate.store.gateway_connected(self.id, Timestamp::now(), agent).await {
-                    warn!(gateway = %self.name, %error, "cannot note that a gateway connected");
-                }
+                self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: Some(agent.to_owned()) });
             }
             Err(in_use) => {
                 info!(gateway = %self.name, %peer, "{in_use}; the newcomer stepped back");
@@ -329,9 +360,7 @@ impl Member<'_> {
             return;
         }
         info!(gateway = %self.name, "gateway disconnected: {end}");
-        if let Err(error) = self.gate.store.gateway_gone(self.id, Timestamp::now()).await {
-            warn!(gateway = %self.name, %error, "cannot note that a gateway disconnected");
-        }
+        self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: None });
     }
 }
 

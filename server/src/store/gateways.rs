@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use linkspan_protocol::id::{GatewayName, Secret};
+use sqlx::QueryBuilder;
 
 use super::identity::{identities_changed, secret_hash};
 use super::{Store, StoreError, damaged, fresh_id, time_from};
@@ -25,6 +26,15 @@ pub struct Gateway {
     pub last_seen: Option<Timestamp>,
     /// Since when it is known.
     pub created: Timestamp,
+}
+
+/// That a gateway's link began or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When.
+    pub at: Timestamp,
+    /// Program and version, as it says itself when it begins.
+    pub agent: Option<String>,
 }
 
 impl Store {
@@ -82,24 +92,26 @@ impl Store {
         rows.into_iter().map(gateway).collect()
     }
 
-    /// Notes that a gateway's link began.
-    pub async fn gateway_connected(&self, id: GatewayId, at: Timestamp, agent: &str) -> Result<(), StoreError> {
-        let agent: String = agent.chars().filter(|c| !c.is_control()).take(AGENT_MAX).collect();
-        sqlx::query("UPDATE gateways SET last_seen = $1, agent = $2 WHERE id = $3")
-            .bind(at.as_millisecond())
-            .bind(agent)
-            .bind(id.0)
-            .execute(&self.pool)
-            .await?;
+    /// Notes that links of gateways began or ended: all in one write. Keep them to some hundred.
+    pub async fn gateways_seen(&self, seen: &[(GatewayId, Seen)]) -> Result<(), StoreError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let mut sql = QueryBuilder::new("WITH seen (id, at, agent) AS (");
+        sql.push_values(seen, |mut row, (id, Seen { at, agent })| {
+            row.push_bind(id.0).push_bind(at.as_millisecond()).push_bind(agent.as_deref().map(tame_agent));
+        });
+        sql.push(
+            ") UPDATE gateways SET last_seen = seen.at, agent = COALESCE(seen.agent, gateways.agent) \
+             FROM seen WHERE gateways.id = seen.id",
+        );
+        sql.build().persistent(false).execute(&self.pool).await?;
         Ok(())
     }
+}
 
-    /// Notes that a gateway's link ended.
-    pub async fn gateway_gone(&self, id: GatewayId, at: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE gateways SET last_seen = $1 WHERE id = $2";
-        sqlx::query(sql).bind(at.as_millisecond()).bind(id.0).execute(&self.pool).await?;
-        Ok(())
-    }
+fn tame_agent(agent: &str) -> String {
+    agent.chars().filter(|c| !c.is_control()).take(AGENT_MAX).collect()
 }
 
 pub(super) fn gateway_name(text: &str) -> Result<GatewayName, StoreError> {
@@ -132,12 +144,15 @@ mod tests {
         let id = store.add_gateway(&"site12".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
         assert_eq!(store.gateways().await.unwrap()[0].last_seen, None);
         let at = Timestamp::from_second(1_700_000_000).unwrap();
-        store.gateway_connected(id, at, &format!("linkspan\u{1b}[31m/{}", "x".repeat(500))).await.unwrap();
+        let agent = Some(format!("linkspan\u{1b}[31m/{}", "x".repeat(500)));
+        store.gateways_seen(&[(id, Seen { at, agent })]).await.unwrap();
         let gateway = store.gateways().await.unwrap().remove(0);
         assert_eq!(gateway.last_seen, Some(at));
         assert_eq!(gateway.agent.unwrap().len(), AGENT_MAX);
         let later = Timestamp::from_second(1_700_000_100).unwrap();
-        store.gateway_gone(id, later).await.unwrap();
-        assert_eq!(store.gateways().await.unwrap()[0].last_seen, Some(later));
+        store.gateways_seen(&[(id, Seen { at: later, agent: None })]).await.unwrap();
+        let gateway = store.gateways().await.unwrap().remove(0);
+        assert_eq!((gateway.last_seen, gateway.agent.is_some()), (Some(later), true));
+        store.gateways_seen(&[]).await.unwrap();
     }
 }

@@ -25,7 +25,7 @@ use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
 pub use devices::Device;
-pub use gateways::Gateway;
+pub use gateways::{Gateway, Seen};
 pub use grants::{Grant, GrantTo, NewGrant};
 pub use groups::Group;
 pub use identity::{Certificate, CertificateView, Fingerprint, IdentityView, Issue, Proven};
