@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod edge;
 pub mod link;
@@ -21,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use access::Access;
-use api::{ConsoleState, OnlineSince};
+use api::{ConsoleState, Memory, OnlineSince};
+use audit::{Action, Actor, Audit, Entry};
 use config::Config;
 use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
@@ -98,11 +100,15 @@ impl Server {
         let gate =
             Gate::new(store.clone(), registry.clone(), metrics.clone(), presence.clone(), house.closing().clone());
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
+        let audit = Audit::start(store.clone());
+        audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));
         let console = api::console_router(ConsoleState {
             access,
             store: store.clone(),
             online: online_since(registry.clone()),
             site: site.clone(),
+            audit: audit.clone(),
+            memory: Memory::new(config.limits.api_requests),
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
         .merge(link::routes(gate, house.clone()))
@@ -132,6 +138,8 @@ impl Server {
             Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
         }
         presence.write().await;
+        audit.note_later(Entry::new(Action::SERVER_STOP, Actor::system()));
+        audit.close().await;
         store.close().await;
         Ok(())
     }

@@ -13,7 +13,8 @@ use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
 use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
-use linkspan_server::api::{ConsoleState, console_router};
+use linkspan_server::api::{ConsoleState, Memory, api_routes, console_router};
+use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
 use linkspan_server::store::{Seen, Store};
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ const NONCE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789a
 
 struct Server {
     router: Router,
+    state: ConsoleState,
     store: Store,
     _dir: tempfile::TempDir,
 }
@@ -71,8 +73,10 @@ async fn server() -> Server {
         store: store.clone(),
         online: Arc::new(move |id| (id == here).then(|| at(1_700_000_100))),
         site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
+        audit: Audit::start(store.clone()),
+        memory: Memory::new(0),
     };
-    Server { router: console_router(state), store, _dir: dir }
+    Server { router: console_router(state.clone()), state, store, _dir: dir }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -400,25 +404,53 @@ async fn the_way_to_a_device_leads_over_a_ticket() {
 }
 
 #[tokio::test]
-async fn the_description_names_every_route_of_the_api() {
+async fn the_description_names_every_route_of_the_api_and_no_other() {
     let server = server().await;
     let api = server.get("/api/v1/openapi.json", &[]).await.json();
-    let mut routes: Vec<String> = Vec::new();
+    let mut described: Vec<String> = Vec::new();
     for (path, methods) in api["paths"].as_object().unwrap() {
-        routes.extend(methods.as_object().unwrap().keys().map(|method| format!("{method} {path}")));
+        described.extend(methods.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
     }
-    routes.sort();
-    let expected = [
-        "delete /api/v1/session",
-        "get /api/v1/devices",
-        "get /api/v1/devices/{device}",
-        "get /api/v1/gateways",
-        "get /api/v1/session",
-        "post /api/v1/session",
-    ];
-    assert_eq!(routes, expected);
+    described.sort();
+    let routes = api_routes(&server.state);
+    for route in &routes {
+        assert_eq!(route.line, route.documented, "the handler is described as another route than it is declared");
+        // The router answers it, and not with "there is no such thing" or "not this method".
+        let (method, path) = route.line.split_once(' ').unwrap();
+        let answer = server.ask(method.parse().unwrap(), &path.replace(['{', '}'], ""), &[], "").await;
+        let refused = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+        assert!(!refused, "{}: {}", route.line, answer.status);
+    }
+    let mut declared: Vec<String> = routes.iter().map(|route| route.line.to_owned()).collect();
+    declared.sort();
+    assert_eq!(described, declared);
+    assert_eq!(api["openapi"], "3.1.0");
     assert_eq!(api["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
     assert_eq!(api["components"]["schemas"]["DeviceView"]["properties"]["online"]["type"], "boolean");
+}
+
+#[tokio::test]
+async fn every_operation_is_described_with_its_permission_and_its_problems() {
+    let server = server().await;
+    let api = server.get("/api/v1/openapi.json", &[]).await.json();
+    let mut ids = std::collections::HashSet::new();
+    for (path, methods) in api["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
+            assert!(operation["summary"].is_string() && operation["x-permission"].is_string(), "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let problem = status.starts_with(['4', '5']);
+                let kind = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(*kind == "#/components/schemas/Problem", problem, "{method} {path} {status}");
+            }
+        }
+    }
+    // Whatever is referred to is there.
+    let text = api.to_string();
+    for part in text.split("\"#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(api["components"]["schemas"][name].is_object(), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! `/api/v1/devices` and `/api/v1/gateways`: what there is, and whether it is here now.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use jiff::Timestamp;
+use linkspan_protocol::id::DeviceName;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::session::rfc3339;
 use super::signed::Signed;
-use super::{ConsoleState, Problem};
+use super::{Asked, ConsoleState, Cursor, Named, Paged, Problem, page};
 use crate::access::{Permission, Principal, Target};
 use crate::store::{Device, StoreError};
 
@@ -63,69 +63,65 @@ pub struct GatewayView {
     pub agent: Option<String>,
 }
 
-/// All devices one may see.
+/// Devices one may see.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Devices {
     devices: Vec<DeviceView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
-/// All gateways.
+/// Gateways.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Gateways {
     gateways: Vec<GatewayView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
 /// All devices one may see, by name.
-#[utoipa::path(get, path = "/api/v1/devices", security(("bearer" = []), ("cookie" = [])), responses(
-    (status = 200, body = Devices),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn list(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<Json<Devices>, Problem> {
-    Ok(Json(Devices { devices: visible(&state, &who).await? }))
+#[utoipa::path(get, path = "/api/v1/devices", params(Paged), responses((status = 200, body = Devices)))]
+pub(super) async fn list(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Asked(asked): Asked<Paged>,
+) -> Result<Json<Devices>, Problem> {
+    let all = visible(&state, &who).await?;
+    let (devices, next) = page("devices", &asked, all, |device| device.name.clone())?;
+    Ok(Json(Devices { devices, next }))
 }
 
 /// One device. One that may not be seen does not exist.
 #[utoipa::path(get, path = "/api/v1/devices/{device}", params(("device" = String, Path)),
-    security(("bearer" = []), ("cookie" = [])), responses(
-    (status = 200, body = DeviceView),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-))]
+    responses((status = 200, body = DeviceView)))]
 pub(super) async fn one(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
-    name: Result<Path<String>, PathRejection>,
+    Named(name): Named<DeviceName>,
 ) -> Result<Json<DeviceView>, Problem> {
-    let Path(name) = name.map_err(|_| Problem::not_found())?;
-    let name = name.parse().map_err(|_| Problem::not_found())?;
     let device = state.store.device(&name).await?;
     let device = device.filter(|device| who.may(Permission::DeviceSee, &device.target()));
     device.map(|device| Json(view(&state, &who, &device))).ok_or_else(Problem::not_found)
 }
 
 /// The gateways one may see, by name.
-#[utoipa::path(get, path = "/api/v1/gateways", security(("bearer" = []), ("cookie" = [])), responses(
-    (status = 200, body = Gateways),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(get, path = "/api/v1/gateways", params(Paged), responses((status = 200, body = Gateways)))]
 pub(super) async fn gateways(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
+    Asked(asked): Asked<Paged>,
 ) -> Result<Json<Gateways>, Problem> {
-    if !who.may_somewhere(Permission::GatewaySee) {
-        return Err(Problem::forbidden());
-    }
     let all = state.store.gateways().await?.into_iter();
     let seen = all
         .filter(|gateway| gateway.tenant == who.tenant)
         .filter(|gateway| who.may(Permission::GatewaySee, &Target::Gateway(gateway.tenant, gateway.id)));
-    let gateways = seen.map(|gateway| {
+    let all = seen.map(|gateway| {
         let here = (state.online)(gateway.id);
         let since = here.or(gateway.last_seen);
         GatewayView { name: gateway.name.to_string(), online: here.is_some(), since, agent: gateway.agent }
     });
-    Ok(Json(Gateways { gateways: gateways.collect() }))
+    let (gateways, next) = page("gateways", &asked, all, |gateway| gateway.name.clone())?;
+    Ok(Json(Gateways { gateways, next }))
 }
 
 /// All devices that somebody may see.

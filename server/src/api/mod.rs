@@ -1,16 +1,24 @@
 //! Everything on the console's host that asks and answers in one go: the API for programs, the pages for people.
 
+mod describe;
 mod devices;
-mod openapi;
+mod etag;
+mod gate;
+mod input;
+mod once;
 mod pages;
+mod paging;
 mod problem;
+mod rates;
 mod session;
 mod signed;
 pub mod stream;
+mod table;
 
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::map_response;
@@ -19,14 +27,22 @@ use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
+use utoipa_axum::routes;
 
 pub use devices::{DeviceView, GatewayView, ServiceView};
-pub use problem::Problem;
+pub use etag::{IfMatch, Tagged};
+pub use gate::Memory;
+pub use input::{Asked, Named, Strict};
+pub use paging::{Cursor, Limit, Paged, page};
+pub use problem::{Kind, Problem};
+pub use table::{Needs, Route};
 
-use crate::access::Access;
+use crate::access::{Access, Permission};
+use crate::audit::Audit;
 use crate::config::Site;
 use crate::store::{GatewayId, Store};
 use crate::ui;
+use table::Table;
 
 /// Largest request body: a name and a password.
 const BODY_MAX: usize = 16 * 1024;
@@ -45,6 +61,10 @@ pub struct ConsoleState {
     pub online: OnlineSince,
     /// Our names.
     pub site: Arc<Site>,
+    /// Where it is noted down.
+    pub audit: Audit,
+    /// What the checks in front of the API's routes remember.
+    pub memory: Memory,
 }
 
 impl fmt::Debug for ConsoleState {
@@ -53,21 +73,38 @@ impl fmt::Debug for ConsoleState {
     }
 }
 
+/// The API: each route with what it needs of who asks. The description, `/api/v1/openapi.json`, is made from this table.
+fn api(state: &ConsoleState) -> Table {
+    use Needs::{May, Nothing, On, SignedIn};
+    Table::new(state)
+        .add("GET /api/v1/problems", Nothing, routes!(problem::kinds))
+        .add("POST /api/v1/session", Nothing, routes!(session::begin))
+        .add("GET /api/v1/session", SignedIn, routes!(session::show))
+        .add("DELETE /api/v1/session", SignedIn, routes!(session::end))
+        // Shows what device.see allows.
+        .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
+        .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
+        .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways))
+}
+
+/// The routes of the API as they are declared.
+pub fn api_routes(state: &ConsoleState) -> Vec<Route> {
+    api(state).routes().to_vec()
+}
+
 /// Everything on the console's host but the links of gateways and the raw streams, which are merged into this router:
 /// `/api/v1/devices/{device}/services/{service}/stream`.
 pub fn console_router(state: ConsoleState) -> Router {
+    let (api, description) = api(&state).finish();
+    let description = Arc::new(description);
     Router::new()
         // Pages: who may see them
         .route("/", get(pages::home)) //                                signed in; strangers go to /login
         .route("/login", get(pages::login).post(pages::sign_in)) //     anybody; POST from our own page only
         .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
         .route("/open", get(pages::open)) //                            strangers go to /login; then page.view
-        // API: who may call it
-        .route("/api/v1/session", get(session::show).post(session::begin).delete(session::end)) // POST: anybody
-        .route("/api/v1/devices", get(devices::list)) //                signed in; shows what device.see allows
-        .route("/api/v1/devices/{device}", get(devices::one)) //        device.see, or else it does not exist
-        .route("/api/v1/gateways", get(devices::gateways)) //           gateway.see
-        .route("/api/v1/openapi.json", get(openapi::show)) //           anybody
+        .route("/api/v1/openapi.json", get(async move || Json(description))) // anybody
+        .merge(api)
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))

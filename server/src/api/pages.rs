@@ -1,9 +1,9 @@
 //! The console's pages: the list of devices, signing in and out, and the way on to a device's host.
 
+use axum::Form;
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::{Extension, Form};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -12,8 +12,11 @@ use linkspan_protocol::message::ServiceReport;
 use maud::Markup;
 use serde::Deserialize;
 
+use super::session::note_sign_in;
+use super::signed::From;
 use super::{ConsoleState, devices};
-use crate::access::{self, Attempt, ClientAddress, DevicePlace, Permission, Principal, SessionKind, SignInError, door};
+use crate::access::{self, Attempt, DevicePlace, Permission, Principal, SessionKind, SignInError, door};
+use crate::audit::{Action, Entry};
 use crate::store::StoreError;
 use crate::ui::{self, Login};
 
@@ -85,7 +88,7 @@ pub(super) async fn login(
 /// `POST /login`
 pub(super) async fn sign_in(
     State(state): State<ConsoleState>,
-    address: Option<Extension<ClientAddress>>,
+    From(origin): From,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
@@ -98,9 +101,12 @@ pub(super) async fn sign_in(
         return login_page(&state, StatusCode::BAD_REQUEST, Login { next: "/", error, ..Login::default() });
     };
     let next = access::relative_path(&next).unwrap_or("/");
-    let address = address.map(|Extension(ClientAddress(address))| address);
-    let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Console, address };
-    match state.access.sign_in(attempt).await {
+    let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Console, address: origin.address };
+    let signed_in = state.access.sign_in(attempt).await;
+    if note_sign_in(&state.audit, &name, &origin, &signed_in).await.is_err() {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault());
+    }
+    match signed_in {
         Ok(signed_in) => {
             if let Ok(Some(before)) = state.access.by_console_cookie(&headers).await
                 && let Err(error) = state.access.replace(&before, &signed_in).await
@@ -116,7 +122,7 @@ pub(super) async fn sign_in(
 }
 
 /// `POST /logout`
-pub(super) async fn sign_out(state: State<ConsoleState>, headers: HeaderMap) -> Response {
+pub(super) async fn sign_out(state: State<ConsoleState>, From(origin): From, headers: HeaderMap) -> Response {
     if !access::is_own_page(&headers, &state.site.console_origin()) {
         let text = "The request was not sent by the console's own page.";
         return answer(StatusCode::FORBIDDEN, ui::trouble("Not from here", text));
@@ -124,6 +130,7 @@ pub(super) async fn sign_out(state: State<ConsoleState>, headers: HeaderMap) -> 
     let done = async {
         if let Some(who) = state.access.by_console_cookie(&headers).await? {
             state.access.sign_out(&who).await?;
+            state.audit.note_later(Entry::new(Action::SESSION_END, &who).from(&origin));
         }
         let mut response = Redirect::to("/login").into_response();
         response.headers_mut().insert(SET_COOKIE, access::no_console_cookie());

@@ -1,5 +1,8 @@
-//! What an API call answers when it cannot do what was asked (RFC 9457).
+//! What an API call answers when it cannot do what was asked (RFC 9457), and every kind of it there is.
 
+use std::time::Duration;
+
+use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -7,14 +10,64 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::access::SignInError;
+use crate::audit::NotRecorded;
 use crate::store::StoreError;
+
+/// The content type of problems.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+macro_rules! kinds {
+    ($($name:ident = $status:ident $code:literal $meaning:literal;)*) => {
+        /// A kind of problem: `code` in the answer.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Kind {
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The HTTP status, the word for programs, and what it means.
+            pub fn facts(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => (StatusCode::$status, $code, $meaning),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    BadRequest = BAD_REQUEST "bad-request" "The request cannot be read: its body is not JSON, or a parameter is unknown, double or malformed.";
+    BadCursor = BAD_REQUEST "bad-cursor" "The cursor is none that this list has given out.";
+    BadKey = BAD_REQUEST "bad-key" "The Idempotency-Key is not 1 to 255 printable ASCII characters.";
+    SignIn = UNAUTHORIZED "sign-in" "Nobody has signed in, or the token is not good any more.";
+    WrongPassword = UNAUTHORIZED "wrong-password" "Name and password do not belong together.";
+    Forbidden = FORBIDDEN "forbidden" "Signed in, but not permitted to do this.";
+    ForeignPage = FORBIDDEN "origin" "A cookie counts only together with the Origin of the console's own pages.";
+    NotFound = NOT_FOUND "not-found" "There is no such thing, or it is not yours to see.";
+    Method = METHOD_NOT_ALLOWED "method" "The address does not take such requests; see Allow.";
+    Conflict = CONFLICT "conflict" "It cannot be done in the present state of things: a name is taken, say.";
+    KeyReused = CONFLICT "key-reused" "The Idempotency-Key belongs to another request.";
+    KeyInUse = CONFLICT "key-in-use" "The first request with this Idempotency-Key is still under way.";
+    Changed = PRECONDITION_FAILED "changed" "It is not any more what If-Match says; read it again.";
+    TooLarge = PAYLOAD_TOO_LARGE "too-large" "The body is longer than this address takes.";
+    NotJson = UNSUPPORTED_MEDIA_TYPE "not-json" "The body must be application/json.";
+    Unprocessable = UNPROCESSABLE_ENTITY "unprocessable" "The body is JSON, but says something that cannot be.";
+    NeedsIfMatch = PRECONDITION_REQUIRED "needs-if-match" "Send If-Match with the ETag you have read, so that no change of others is undone.";
+    SlowDown = TOO_MANY_REQUESTS "slow-down" "Too many requests or attempts; Retry-After says when to come back.";
+    Internal = INTERNAL_SERVER_ERROR "internal" "The server could not do its work.";
+    NotRecorded = SERVICE_UNAVAILABLE "not-recorded" "The audit cannot be written, so nothing is changed that must stand in it.";
+    Busy = SERVICE_UNAVAILABLE "busy" "Too many do this at once; try again in a moment.";
+}
 
 /// What went wrong.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`: `code` tells kinds apart.
+    /// Where this kind of problem is explained.
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     /// The status in words.
     title: &'static str,
     /// The HTTP status.
@@ -24,51 +77,73 @@ pub struct Problem {
     /// A word for programs.
     code: &'static str,
     #[serde(skip)]
-    retry_after_s: Option<u64>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
-    /// A problem of this kind.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// A problem of this kind; `detail` says what to do about it.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, code, _) = kind.facts();
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into(), code, retry_after_s: None }
+        let kind = format!("/api/v1/problems#{code}");
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), code, retry_after: None }
+    }
+
+    /// The same, with the time after which it is worth trying again.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Nobody has signed in, or the credential is not good any more.
     pub fn unauthorized() -> Self {
-        let detail = "Sign in first: send `Authorization: Bearer TOKEN`.";
-        Self::new(StatusCode::UNAUTHORIZED, "sign-in", detail)
+        Self::new(Kind::SignIn, "Sign in first: send `Authorization: Bearer TOKEN`.")
     }
 
     /// Signed in, but not for this.
     pub fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Your role does not allow this.")
+        Self::new(Kind::Forbidden, "Your role does not allow this.")
     }
 
     /// Not there, or not yours to see.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing here, or it is not yours to see.")
+        Self::new(Kind::NotFound, "There is no such thing here, or it is not yours to see.")
+    }
+
+    /// It cannot be done as things stand.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, detail)
+    }
+
+    /// The body says something that cannot be.
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Unprocessable, detail)
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let detail = "This address does not take such requests; see Allow.";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
-    }
-
-    pub(super) fn bad_request(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self::new(status, "bad-request", detail)
+        Self::new(Kind::Method, "This address does not take such requests; see Allow.")
     }
 
     pub(super) fn foreign_page() -> Self {
-        let detail = "A cookie counts here only together with the Origin of the console's own pages.";
-        Self::new(StatusCode::FORBIDDEN, "origin", detail)
+        Self::new(Kind::ForeignPage, "A cookie counts here only together with the Origin of the console's own pages.")
+    }
+
+    fn internal(detail: &str) -> Self {
+        Self::new(Kind::Internal, detail)
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = error.in_full(), "the database failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server cannot read its data.")
+        Self::internal("The server cannot read or write its data.")
+    }
+}
+
+impl From<NotRecorded> for Problem {
+    fn from(_: NotRecorded) -> Self {
+        let detail = "The audit cannot be written (is the server's disk full?): until it can, nothing is changed.";
+        Self::new(Kind::NotRecorded, detail).retry_after(Duration::from_secs(10))
     }
 }
 
@@ -76,18 +151,12 @@ impl From<SignInError> for Problem {
     fn from(error: SignInError) -> Self {
         let detail = error.to_string();
         match error {
-            SignInError::Wrong => Self::new(StatusCode::UNAUTHORIZED, "wrong-password", detail),
-            SignInError::Slow(wait) => {
-                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "slow-down", detail);
-                Self { retry_after_s: Some(wait.as_secs() + 1), ..problem }
-            }
-            SignInError::Busy => {
-                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
-                Self { retry_after_s: Some(5), ..problem }
-            }
+            SignInError::Wrong => Self::new(Kind::WrongPassword, detail),
+            SignInError::Slow(wait) => Self::new(Kind::SlowDown, detail).retry_after(wait),
+            SignInError::Busy => Self::new(Kind::Busy, detail).retry_after(Duration::from_secs(5)),
             SignInError::Password(error) => {
                 tracing::error!(%error, "a password cannot be checked");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server cannot check the password.")
+                Self::internal("The server cannot check the password.")
             }
             SignInError::Store(error) => error.into(),
         }
@@ -97,15 +166,60 @@ impl From<SignInError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(&self)).into_response();
+        let mut response = (status, Json(&self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.retry_after_s {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(wait) = self.retry_after {
+            // Rounded up: who comes back on time is not too early.
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
         }
         response
+    }
+}
+
+/// A kind of problem, explained.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KindView {
+    /// The word for programs.
+    code: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What it means.
+    meaning: &'static str,
+}
+
+/// All kinds of problems.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Kinds {
+    problems: Vec<KindView>,
+}
+
+/// Every kind of problem that this API answers with.
+#[utoipa::path(get, path = "/api/v1/problems", responses((status = 200, body = Kinds)))]
+pub(super) async fn kinds() -> Json<Kinds> {
+    let view = |kind: &Kind| {
+        let (status, code, meaning) = kind.facts();
+        KindView { code, status: status.as_u16(), meaning }
+    };
+    Json(Kinds { problems: Kind::ALL.iter().map(view).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_word_of_its_own() {
+        let codes: std::collections::HashSet<_> = Kind::ALL.iter().map(|kind| kind.facts().1).collect();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_and_never_short() {
+        let problem = Problem::new(Kind::SlowDown, "x").retry_after(Duration::from_millis(1200));
+        assert_eq!(problem.into_response().headers()[RETRY_AFTER], "2");
     }
 }

@@ -1,17 +1,17 @@
 //! `/api/v1/session`: sign in, see who one is, sign out.
 
+use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::{Extension, Json};
 use http::StatusCode;
 use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::signed::Signed;
-use super::{ConsoleState, Problem};
-use crate::access::{Attempt, ClientAddress, SessionKind};
+use super::signed::{From, Signed};
+use super::{ConsoleState, Problem, Strict};
+use crate::access::{Attempt, SessionKind, SignInError};
+use crate::audit::{Action, Actor, ActorKind, Audit, Entry, NotRecorded, Origin};
 
 /// Name and password.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -48,45 +48,60 @@ pub(super) struct Shown {
 /// Signs in.
 #[utoipa::path(post, path = "/api/v1/session", request_body = Credentials, responses(
     (status = 200, body = Begun),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 413, body = Problem, content_type = "application/problem+json"),
-    (status = 415, body = Problem, content_type = "application/problem+json"),
-    (status = 422, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn begin(
     State(state): State<ConsoleState>,
-    address: Option<Extension<ClientAddress>>,
-    body: Result<Json<Credentials>, JsonRejection>,
+    From(origin): From,
+    Strict(Credentials { name, password }): Strict<Credentials>,
 ) -> Result<Json<Begun>, Problem> {
-    let Json(Credentials { name, password }) =
-        body.map_err(|error| Problem::bad_request(error.status(), error.body_text()))?;
-    let address = address.map(|Extension(ClientAddress(address))| address);
-    let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Api, address };
-    let signed_in = state.access.sign_in(attempt).await?;
+    let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Api, address: origin.address };
+    let signed_in = state.access.sign_in(attempt).await;
+    note_sign_in(&state.audit, &name, &origin, &signed_in).await?;
+    let signed_in = signed_in?;
     let token = signed_in.token.expose().to_owned();
     Ok(Json(Begun { token, expires: signed_in.expires }))
 }
 
 /// Who is signed in.
-#[utoipa::path(get, path = "/api/v1/session", security(("bearer" = []), ("cookie" = [])), responses(
-    (status = 200, body = Shown),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(get, path = "/api/v1/session", responses((status = 200, body = Shown)))]
 pub(super) async fn show(Signed(who): Signed) -> Json<Shown> {
     Json(Shown { role: who.role().map(str::to_owned), name: who.name, expires: who.expires })
 }
 
 /// Signs out, here and on the hosts of devices.
-#[utoipa::path(delete, path = "/api/v1/session", security(("bearer" = []), ("cookie" = [])), responses(
-    (status = 204),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn end(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<StatusCode, Problem> {
+#[utoipa::path(delete, path = "/api/v1/session", responses((status = 204)))]
+pub(super) async fn end(
+    State(state): State<ConsoleState>,
+    From(origin): From,
+    Signed(who): Signed,
+) -> Result<StatusCode, Problem> {
     state.access.sign_out(&who).await?;
+    state.audit.note_later(Entry::new(Action::SESSION_END, &who).from(&origin));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Notes down that somebody signed in, or tried to. Who could not be noted down is not let in; who was not let in anyway
+/// does not wait for it.
+pub(super) async fn note_sign_in<T>(
+    audit: &Audit,
+    name: &str,
+    origin: &Origin,
+    result: &Result<T, SignInError>,
+) -> Result<(), NotRecorded> {
+    let known = Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Person, name.trim())).from(origin);
+    let stranger = || Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Stranger, name.trim())).from(origin);
+    match result {
+        Ok(_) => audit.note(known).await,
+        Err(error @ (SignInError::Wrong | SignInError::Slow(_))) => {
+            audit.note_later(stranger().denied(error.to_string()));
+            Ok(())
+        }
+        Err(error) => {
+            audit.note_later(stranger().failed(error.to_string()));
+            Ok(())
+        }
+    }
 }
 
 /// To the second, as RFC 3339 has it.

@@ -76,6 +76,8 @@ pub struct Access {
 pub struct Limits {
     /// Connections that wait for requests at once, over all listeners; links and WebSockets that are set up do not count.
     pub max_connections: usize,
+    /// Requests to the API a person may make in a second; 0 for any number.
+    pub api_requests: u32,
     /// For what is running to end when the server stops.
     pub drain: Duration,
 }
@@ -88,7 +90,7 @@ impl Default for Access {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 18_000, drain: Duration::from_secs(10) }
+        Self { max_connections: 18_000, api_requests: 50, drain: Duration::from_secs(10) }
     }
 }
 

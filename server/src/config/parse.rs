@@ -129,11 +129,13 @@ fn access(root: &Section<'_>, problems: &mut Problems<'_>) -> Access {
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
-    let keys = ["max_connections", "drain"];
+    let keys = ["max_connections", "api_requests", "drain"];
     let section = root.section("limits", &keys, problems);
     let fallback = Limits::default();
+    let api_requests = section.number("api_requests", 0..1_000_001, problems).and_then(|n| u32::try_from(n).ok());
     let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
     Limits {
+        api_requests: api_requests.unwrap_or(fallback.api_requests),
         drain: time("drain", fallback.drain),
         max_connections: section
             .number("max_connections", 16..10_000_001, problems)
@@ -206,6 +208,7 @@ mod tests {
             "session_lifetime",
             "session_idle",
             "max_connections",
+            "api_requests",
             "drain",
         ] {
             let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));

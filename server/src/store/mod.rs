@@ -1,5 +1,6 @@
 //! The database, and the only room that speaks SQL: in words that SQLite and PostgreSQL both understand.
 
+mod audit;
 mod changes;
 mod devices;
 mod gateways;
@@ -24,6 +25,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
+pub use audit::AuditEnds;
 pub use devices::Device;
 pub use gateways::{Gateway, Seen};
 pub use grants::{Grant, GrantTo, NewGrant};
@@ -184,6 +186,25 @@ pub(crate) mod tests {
         (dir, store)
     }
 
+    /// From now on SQLite answers what it answers on a full disk. A constant is below what the tables take already.
+    pub(crate) async fn fill_up(store: &Store) {
+        bound(store, "PRAGMA max_page_count = 1").await;
+    }
+
+    /// There is room again.
+    pub(crate) async fn make_room(store: &Store) {
+        bound(store, "PRAGMA max_page_count = 4294967294").await;
+    }
+
+    async fn bound(store: &Store, pragma: &'static str) {
+        let mut all = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = store.pool.acquire().await.unwrap();
+            sqlx::query(pragma).execute(&mut *connection).await.unwrap();
+            all.push(connection);
+        }
+    }
+
     #[tokio::test]
     async fn opening_twice_keeps_what_is_there_and_nobody_else_reads_it() {
         use std::os::unix::fs::PermissionsExt as _;
@@ -238,14 +259,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_full_disk_is_an_error_and_what_is_there_is_still_read() {
         let (_dir, store) = fresh().await;
-        let mut all = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let mut connection = store.pool.acquire().await.unwrap();
-            // SQLite then answers what it answers on a full disk. A constant is below what the tables take already.
-            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *connection).await.unwrap();
-            all.push(connection);
-        }
-        drop(all);
+        fill_up(&store).await;
         let full = async {
             for n in 0..1000 {
                 let name: UserName = format!("user{n}").parse().unwrap();

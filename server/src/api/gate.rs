@@ -1,0 +1,110 @@
+//! What every API request passes before its handler is asked: how many, whether it can be read in one way only, who asks,
+//! whether they may, whether what they change can be written down, and whether it has been done already.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
+
+use super::etag::{Turn, unless_known};
+use super::once::{self, Once};
+use super::rates::Rates;
+use super::signed::Signed;
+use super::table::Rule;
+use super::{ConsoleState, Kind, Needs, Problem};
+use crate::access::{ClientAddress, Principal};
+use crate::audit::{Action, Entry};
+
+/// What the checks remember from one request to the next. Clones share it.
+#[derive(Clone)]
+pub struct Memory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rates: Rates,
+    once: Once,
+    turn: Turn,
+}
+
+impl Memory {
+    /// Lets each person have so many requests a second.
+    pub fn new(requests_per_second: u32) -> Self {
+        let (rates, once) = (Rates::new(requests_per_second), Once::new());
+        Self { inner: Arc::new(Inner { rates, once, turn: Turn(Arc::new(Semaphore::new(1))) }) }
+    }
+}
+
+pub(super) async fn pass(State((state, rule)): State<(ConsoleState, Rule)>, request: Request, next: Next) -> Response {
+    passed(&state, &rule, request, next).await.unwrap_or_else(Problem::into_response)
+}
+
+async fn passed(state: &ConsoleState, rule: &Rule, request: Request, next: Next) -> Result<Response, Problem> {
+    let memory = &*state.memory.inner;
+    let address = request.extensions().get::<ClientAddress>().map(|ClientAddress(address)| *address);
+    memory.rates.admit_address(address, Instant::now()).map_err(too_many)?;
+    read_query(rule, request.uri().query().unwrap_or_default())?;
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(memory.turn.clone());
+    let mut who = None;
+    if rule.needs != Needs::Nothing {
+        let Signed(found) = Signed::from_request_parts(&mut parts, state).await?;
+        memory.rates.admit_person(person(&found), Instant::now()).map_err(too_many)?;
+        if let Needs::May(permission) = rule.needs
+            && !found.may_somewhere(permission)
+        {
+            note_denied(state, &found, &parts);
+            return Err(Problem::forbidden());
+        }
+        // Signing out, and what else concerns oneself alone, is never refused for want of a record.
+        if !parts.method.is_safe() && rule.needs != Needs::SignedIn {
+            state.audit.usable().await?;
+        }
+        who = Some(found);
+    }
+    let asked = parts.headers.clone();
+    let once = parts.method == http::Method::POST && parts.headers.contains_key(once::KEY);
+    let request = Request::from_parts(parts, body);
+    let response = match who {
+        Some(who) if once => memory.once.answer(person(&who), request, next).await?,
+        _ => next.run(request).await,
+    };
+    Ok(unless_known(&asked, response))
+}
+
+/// Parameters that are not known here, or stand there twice, are refused: what is checked must be what is used.
+fn read_query(rule: &Rule, query: &str) -> Result<(), Problem> {
+    let mut seen = HashSet::new();
+    for (key, _) in url::form_urlencoded::parse(query.as_bytes()) {
+        if !rule.parameters.contains(key.as_ref()) {
+            let known = rule.parameters.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "none" } else { known.as_str() };
+            return Err(Problem::new(Kind::BadRequest, format!("There is no parameter {key:?} here; known: {known}.")));
+        }
+        if !seen.insert(key.clone()) {
+            return Err(Problem::new(Kind::BadRequest, format!("The parameter {key:?} is there twice.")));
+        }
+    }
+    Ok(())
+}
+
+fn note_denied(state: &ConsoleState, who: &Principal, parts: &http::request::Parts) {
+    if parts.method.is_safe() {
+        return;
+    }
+    let what = format!("{} {}", parts.method, parts.uri.path());
+    let entry = Entry::new(Action::ACCESS_DENY, who).from(&super::signed::origin(parts)).denied(what);
+    state.audit.note_later(entry);
+}
+
+fn person(who: &Principal) -> String {
+    who.user.to_string()
+}
+
+fn too_many(wait: Duration) -> Problem {
+    Problem::new(Kind::SlowDown, "Too many requests: slow down.").retry_after(wait)
+}

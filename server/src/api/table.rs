@@ -1,0 +1,109 @@
+//! How a route is declared: one line with method, path and need, from which the router, the checks in front of the handler
+//! and the description are made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use serde_json::Value;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use super::{ConsoleState, describe, gate};
+use crate::access::Permission;
+
+/// What a route needs of who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: strangers may ask.
+    Nothing,
+    /// Somebody who has signed in.
+    SignedIn,
+    /// This permission on anything at all, or else 403; on what, the handler looks at.
+    May(Permission),
+    /// This permission for what the path names, which the handler looks at; or else it does not exist, 404.
+    On(Permission),
+}
+
+impl Needs {
+    /// In words, for the description.
+    pub fn words(self) -> String {
+        match self {
+            Self::Nothing => "nobody in particular".to_owned(),
+            Self::SignedIn => "signed in".to_owned(),
+            Self::May(permission) => permission.to_string(),
+            Self::On(permission) => format!("{permission} on what the path names"),
+        }
+    }
+}
+
+/// One route, as it was declared.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Method and path: `GET /api/v1/devices`.
+    pub line: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// Method and path as the handler's own description has them.
+    pub documented: String,
+}
+
+/// What a route lets through, checked before its handler is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) needs: Needs,
+    /// The parameters that its query may have.
+    pub(super) parameters: Arc<BTreeSet<String>>,
+}
+
+/// All routes that were declared.
+pub(super) struct Table {
+    state: ConsoleState,
+    router: Router<ConsoleState>,
+    routes: Vec<Route>,
+    operations: Vec<describe::Operation>,
+    schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Table {
+    pub(super) fn new(state: &ConsoleState) -> Self {
+        Self {
+            state: state.clone(),
+            router: Router::new(),
+            routes: Vec::new(),
+            operations: Vec::new(),
+            schemas: Vec::new(),
+        }
+    }
+
+    /// One route: its method and path, what it needs, and `routes!(handler)`.
+    #[must_use]
+    pub(super) fn add(
+        mut self,
+        line: &'static str,
+        needs: Needs,
+        (schemas, paths, handler): UtoipaMethodRouter<ConsoleState>,
+    ) -> Self {
+        self.schemas.extend(schemas);
+        let paths = serde_json::to_value(&paths).unwrap_or_default();
+        for operation in describe::Operation::all_of(paths, needs) {
+            let rule = Rule { needs, parameters: Arc::new(operation.parameters("query")) };
+            let checked = handler.clone().route_layer(from_fn_with_state((self.state.clone(), rule), gate::pass));
+            self.router = self.router.route(&operation.path, checked);
+            self.routes.push(Route { line, needs, documented: operation.line() });
+            self.operations.push(operation);
+        }
+        self
+    }
+
+    /// The routes, for whoever checks them.
+    pub(super) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The router, and the description of what it answers.
+    pub(super) fn finish(self) -> (Router<ConsoleState>, Value) {
+        (self.router, describe::document(self.operations, self.schemas))
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be done, as dotted names: the first word is what it concerns, the last what was done. One page, so that a
+//! reader of the audit finds every name it can hold.
+
+use serde::Serialize;
+
+/// The name of something that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Action(&'static str);
+
+impl Action {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        impl Action {
+            $($(#[$doc])* pub const $name: Self = Self($text);)*
+
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+actions! {
+    /// The server began to serve.
+    SERVER_START = "server.start";
+    /// The server was told to stop.
+    SERVER_STOP = "server.stop";
+    /// Somebody signed in, or tried to.
+    SESSION_BEGIN = "session.begin";
+    /// Somebody signed out.
+    SESSION_END = "session.end";
+    /// Somebody ended sessions of others, or other sessions of their own.
+    SESSION_REVOKE = "session.revoke";
+    /// Somebody tried what they may not.
+    ACCESS_DENY = "access.deny";
+    /// A person was added.
+    PERSON_ADD = "person.add";
+    /// A person was changed: role, groups, state.
+    PERSON_CHANGE = "person.change";
+    /// A person was removed.
+    PERSON_REMOVE = "person.remove";
+    /// A password was replaced.
+    PERSON_PASSWORD = "person.password";
+    /// A second factor was set up, used up or taken away.
+    PERSON_FACTOR = "person.factor";
+    /// A one-time link for a person was made or used.
+    PERSON_LINK = "person.link";
+    /// A gateway was added.
+    GATEWAY_ADD = "gateway.add";
+    /// A gateway was changed.
+    GATEWAY_CHANGE = "gateway.change";
+    /// A gateway was removed.
+    GATEWAY_REMOVE = "gateway.remove";
+    /// A gateway's link began.
+    GATEWAY_CONNECT = "gateway.connect";
+    /// A gateway's link ended.
+    GATEWAY_DISCONNECT = "gateway.disconnect";
+    /// Somebody was not let in as a gateway.
+    GATEWAY_REFUSE = "gateway.refuse";
+    /// A stream to a service began, or was not opened.
+    STREAM_BEGIN = "stream.begin";
+    /// A stream to a service ended.
+    STREAM_END = "stream.end";
+    /// The configuration of the server changed.
+    CONFIG_CHANGE = "config.change";
+    /// The audit was exported.
+    AUDIT_EXPORT = "audit.export";
+    /// Old entries were taken away.
+    AUDIT_PRUNE = "audit.prune";
+    /// Entries could not be written, and are not here.
+    AUDIT_LOST = "audit.lost";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dotted_and_stand_once() {
+        let mut seen = std::collections::HashSet::new();
+        for action in Action::ALL {
+            let text = action.as_str();
+            assert!(seen.insert(text), "{text} stands twice");
+            let words: Vec<&str> = text.split('.').collect();
+            assert!(
+                words.len() == 2 && words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase())),
+                "{text}"
+            );
+        }
+    }
+}
