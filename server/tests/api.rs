@@ -178,12 +178,16 @@ async fn what_the_lists_say() {
         "name": "hmi", "description": "", "tags": [], "gateway": "gone", "online": false,
         "since": "2023-11-14T22:13:20Z", "services": [],
     });
-    assert_eq!(server.get_as("/api/v1/devices", &anna).await.json(), json!({"devices": [hmi, plc1]}));
+    assert_eq!(server.get_as("/api/v1/devices", &anna).await.json(), json!({"devices": [&hmi, &plc1], "next": null}));
     assert_eq!(server.get_as("/api/v1/devices/plc1", &anna).await.json(), plc1);
     let gateways = json!({"gateways": [
         {"name": "gone", "online": false, "since": "2023-11-14T22:13:20Z", "agent": null},
         {"name": "here", "online": true, "since": "2023-11-14T22:15:00Z", "agent": "linkspan-gateway/0.1.0"},
-    ]});
+    ], "next": null});
+    let first = server.get_as("/api/v1/devices?limit=1", &anna).await.json();
+    let rest = format!("/api/v1/devices?limit=1&cursor={}", first["next"].as_str().unwrap());
+    assert_eq!(first["devices"], json!([hmi]));
+    assert_eq!(server.get_as(&rest, &anna).await.json(), json!({"devices": [plc1], "next": null}));
     assert_eq!(server.get_as("/api/v1/gateways", &anna).await.json(), gateways);
 }
 
@@ -192,7 +196,7 @@ async fn problems_are_told_in_one_form() {
     let server = server().await;
     let answer = server.get("/api/v1/devices", &[]).await;
     let expected = json!({
-        "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "sign-in",
+        "type": "/api/v1/problems#sign-in", "title": "Unauthorized", "status": 401, "code": "sign-in",
         "detail": "Sign in first: send `Authorization: Bearer TOKEN`.",
     });
     assert_eq!(answer.json(), expected);
@@ -226,7 +230,7 @@ async fn bad_sign_ins_are_refused_each_in_its_way() {
         (Some("application/json"), r#"{"name":"otto","password":"wrong horse"}"#, 401),
         (Some("application/json"), r#"{"name":"nobody","password":"correct horse"}"#, 401),
         (Some("application/json"), r#"{"name":"otto","password":"correct horse","role":"admin"}"#, 422),
-        (Some("application/json"), r#"{"name":"otto","name":"anna","password":"x"}"#, 422),
+        (Some("application/json"), r#"{"name":"otto","name":"anna","password":"x"}"#, 400),
         (Some("application/json"), r#"{"name":"otto"}"#, 422),
         (Some("application/json"), "{", 400),
         (Some("application/json"), &large, 413),

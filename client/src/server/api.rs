@@ -147,15 +147,29 @@ impl<'a> Api<'a> {
         self.ask(self.request(Method::DELETE, "/api/v1/session", Bytes::new())?).await.map(drop)
     }
 
-    /// All devices that the person may see: the answer as it came (JSON), and as values.
+    /// All devices that the person may see: as JSON, and as values. A server gives them a page at a time.
     pub(crate) async fn devices(&self) -> Result<(String, Vec<Device>), ApiError> {
         #[derive(Deserialize)]
         struct Devices {
-            devices: Vec<Device>,
+            devices: Vec<serde_json::Value>,
+            #[serde(default)]
+            next: Option<String>,
         }
-        let (status, text) = self.ask(self.request(Method::GET, "/api/v1/devices", Bytes::new())?).await?;
-        let list: Devices = serde_json::from_str(&text).map_err(|_| self.not_linkspan(status))?;
-        Ok((text, list.devices))
+        let (mut all, mut path, mut size) = (Vec::new(), "/api/v1/devices".to_owned(), 0);
+        loop {
+            let (status, text) = self.ask(self.request(Method::GET, &path, Bytes::new())?).await?;
+            let page: Devices = serde_json::from_str(&text).map_err(|_| self.not_linkspan(status))?;
+            all.extend(page.devices);
+            size += text.len();
+            match page.next {
+                Some(next) if size < BODY_MAX && is_cursor(&next) => path = format!("/api/v1/devices?cursor={next}"),
+                Some(_) => return Err(self.garbled("its list of devices has no end")),
+                None => break,
+            }
+        }
+        let text = serde_json::json!({ "devices": all }).to_string();
+        let devices = serde_json::from_value(all.into()).map_err(|_| self.not_linkspan(StatusCode::OK))?;
+        Ok((text, devices))
     }
 
     pub(super) fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ApiError> {
@@ -254,4 +268,9 @@ fn is_json(response: &Response<Incoming>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/problem+json" || kind == "application/json"
+}
+
+/// Whether it can stand in a query as it is.
+fn is_cursor(text: &str) -> bool {
+    text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }

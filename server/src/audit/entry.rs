@@ -157,9 +157,9 @@ pub enum Outcome {
 /// What a stream carried, told at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// Bytes towards the device.
-    pub up: u64,
     /// Bytes from the device.
+    pub up: u64,
+    /// Bytes to the device.
     pub down: u64,
     /// From its beginning to its end.
     pub duration: Duration,
@@ -300,9 +300,9 @@ pub struct Record {
     pub reason: Option<String>,
     /// More about it, a JSON object.
     pub details: String,
-    /// Bytes towards the device.
-    pub bytes_up: Option<i64>,
     /// Bytes from the device.
+    pub bytes_up: Option<i64>,
+    /// Bytes to the device.
     pub bytes_down: Option<i64>,
     /// How long it took.
     pub duration_ms: Option<i64>,

@@ -83,13 +83,13 @@ impl Audit {
 
     /// Writes an entry, and waits until it is on disk.
     pub async fn note(&self, entry: Entry) -> Result<(), NotRecorded> {
-        let record = entry.record(Timestamp::now());
+        let record = Box::new(entry.record(Timestamp::now()));
         self.written(|done| Job::Write(record, Some(done))).await
     }
 
     /// Writes an entry some time soon. If too many wait already, it is lost, and counted.
     pub fn note_later(&self, entry: Entry) {
-        let job = Job::Write(entry.record(Timestamp::now()), None);
+        let job = Job::Write(Box::new(entry.record(Timestamp::now())), None);
         if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = self.inner.queue.try_send(job) {
             self.inner.shared.lose(std::slice::from_ref(&job));
         }

@@ -83,15 +83,15 @@ async fn on_a_full_disk_changes_are_refused_and_streams_are_counted() {
     assert_eq!((rows(&store).await, audit.lost()), (before.0, before.1 + 11));
 
     make_room(&store).await;
+    let mut followed = audit.follow();
     let deadline = Instant::now() + 10 * limits::LOOK_AGAIN;
     while audit.usable().await.is_err() {
         assert!(Instant::now() < deadline, "there is room, and nobody has noticed");
         tokio::task::yield_now().await;
     }
-    let mut followed = audit.follow();
-    audit.note(entry(1)).await.unwrap();
-    followed.recv().await.unwrap();
     let told = followed.recv().await.unwrap();
     assert_eq!(told.record.action, "audit.lost");
     assert!(told.record.details.contains(&format!("\"entries\":{}", audit.lost())), "{}", told.record.details);
+    audit.note(entry(1)).await.unwrap();
+    assert_eq!(followed.recv().await.unwrap().mark.seq, told.mark.seq + 1);
 }

@@ -16,7 +16,7 @@ pub(super) type Done = oneshot::Sender<Result<(), NotRecorded>>;
 /// What the writer is asked for.
 pub(super) enum Job {
     /// Write this, and tell who waits for it.
-    Write(Record, Option<Done>),
+    Write(Box<Record>, Option<Done>),
     /// Write that entries were lost, and tell whether it could be written.
     Look(Done),
     /// Write what came before, and end.
