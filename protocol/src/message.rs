@@ -22,6 +22,9 @@ pub const LINK_PATH: &str = "/link";
 /// Capability of a server that renews certificates over the link.
 pub const CERTIFY: &str = "certify";
 
+/// Ability of a server: it books what gateways say of their data ([`GatewayToServer::Traffic`]).
+pub const TRAFFIC: &str = "traffic";
+
 /// First message of a link, gateway to server: who calls, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -81,6 +84,9 @@ pub struct Welcome {
     pub ping_after_max_s: Option<u32>,
     /// The server's clock, in seconds since 1970-01-01 UTC.
     pub time: u64,
+    /// Seconds by which the clock is ahead of UTC after which the server begins its months; for counting data.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub utc_offset_s: i32,
     /// Names of optional abilities.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -171,6 +177,16 @@ pub enum GatewayToServer {
         /// The new key's signature over [`statement`](crate::enrol::statement) of the session's name, in base64.
         proof: String,
     },
+    /// What the link carried in a month, as the gateway counts it; sent now and then while the link is busy anyway, to a
+    /// server with the ability [`TRAFFIC`].
+    Traffic {
+        /// The month: `2026-11`.
+        month: String,
+        /// Bytes sent, all headers counted.
+        sent: u64,
+        /// Bytes received, all headers counted.
+        received: u64,
+    },
     /// A kind of message that this program does not know.
     #[serde(other)]
     Unknown,
@@ -201,6 +217,20 @@ pub enum ServerToGateway {
     ServerKeys {
         /// SHA-256 of each, as `sha256:` and 64 digits.
         keys: Vec<String>,
+    },
+    /// Answer to [`GatewayToServer::Traffic`], where the server has a cap on the gateway's data.
+    DataCap {
+        /// Bytes used this month, as the server sees it.
+        used: u64,
+        /// A warning is given from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warn: Option<u64>,
+        /// No more is carried from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hard: Option<u64>,
+        /// Until then, in seconds since 1970-01-01 UTC, the second does not count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifted_until: Option<u64>,
     },
     /// A kind of message that this program does not know.
     #[serde(other)]
@@ -314,6 +344,11 @@ pub enum Verify {
     /// A way that this program does not know: no connection is made, since none can be trusted as meant.
     #[serde(other)]
     Unknown,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Time left for a gateway to reach a device, carried in OPEN in whole milliseconds.

@@ -220,6 +220,7 @@ fn welcome_as_json() {
         ping_after_s: 55,
         ping_after_max_s: None,
         time: 1_790_000_000,
+        utc_offset_s: 0,
         capabilities: vec![],
     };
     text(

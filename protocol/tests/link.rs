@@ -493,6 +493,7 @@ fn answer(version: u32) -> Welcome {
         ping_after_s: 55,
         ping_after_max_s: None,
         time: 0,
+        utc_offset_s: 0,
         capabilities: vec![],
     }
 }

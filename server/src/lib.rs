@@ -93,12 +93,12 @@ impl Server {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
         let access = Access::new(store.clone(), config.access);
-        let traffic = Traffic::default();
-        let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic, site.clone());
+        let traffic = Traffic::new(config.traffic.zone.clone());
+        let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
-        let gate =
-            Gate::new(store.clone(), registry.clone(), metrics.clone(), presence.clone(), house.closing().clone());
+        let keepers = (presence.clone(), traffic.clone());
+        let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone());
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let audit = Audit::start(store.clone());
         audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));
@@ -130,6 +130,7 @@ impl Server {
             () = shutdown.cancelled() => {}
             () = observe::keep_watchdog_quiet(&store) => {}
             () = link::revocation::keep(&store, &registry, &shutdown) => {}
+            () = traffic.keep(&store, config.traffic.keep_months) => {}
         }
         tracing::info!("no more connections are taken; what is running may end");
         observe::tell_service_manager_stopping();
@@ -140,6 +141,7 @@ impl Server {
         presence.write().await;
         audit.note_later(Entry::new(Action::SERVER_STOP, Actor::system()));
         audit.close().await;
+        traffic.write_down(&store).await;
         store.close().await;
         Ok(())
     }

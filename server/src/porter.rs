@@ -102,6 +102,9 @@ impl Doors for Porter {
 
     fn open(&self, wish: &Wish<'_, Principal, Via>) -> Result<Metered, NoStream> {
         let Via { id, name, .. } = &wish.device.gateway;
+        if let Some(used) = self.traffic.refusal(name) {
+            return Err(NoStream::DataCap(used));
+        }
         let device = &wish.device.report.name;
         let target = Target { device: device.clone(), service: wish.service.clone(), deadline: wish.deadline };
         let stream = self.registry.open(*id, target).map_err(|error| match error {

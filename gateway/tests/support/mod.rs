@@ -191,6 +191,7 @@ impl Server {
             ping_after_s: 55,
             ping_after_max_s: None,
             time: 0,
+            utc_offset_s: 0,
             capabilities: Vec::new(),
         };
         welcome(&mut socket, &answer).await.unwrap();

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 pub use reader::Problem;
 pub use site::Site;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub store: Store,
     /// How long a person stays signed in.
     pub access: Access,
+    /// How what is carried is counted.
+    pub traffic: Traffic,
     /// Bounds that keep one party from using up what all need.
     pub limits: Limits,
 }
@@ -80,6 +84,21 @@ pub struct Limits {
     pub api_requests: u32,
     /// For what is running to end when the server stops.
     pub drain: Duration,
+}
+
+/// How what is carried is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Where months begin and end.
+    pub zone: TimeZone,
+    /// Months that are kept, beside this one.
+    pub keep_months: u32,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { zone: TimeZone::UTC, keep_months: 24 }
+    }
 }
 
 impl Default for Access {
@@ -148,6 +167,7 @@ impl Config {
             tls: Tls::SelfSigned,
             store: Store { url: sqlite_in(dir) },
             access: Access::default(),
+            traffic: Traffic::default(),
             limits: Limits::default(),
         }
     }

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
-use super::{Access, Config, Limits, Listen, Site, Store, Tls, sqlite_in};
+use super::{Access, Config, Limits, Listen, Site, Store, Tls, Traffic, sqlite_in};
 
 pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::of(source);
     let table = parse_table(source, &mut problems);
-    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "limits"];
+    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "limits"];
     let root = Section::root(&table, &keys, &mut problems);
     let state_dir = root
         .text("state_dir", &mut problems, |text| path_from(base, text))
@@ -21,10 +23,11 @@ pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let tls = tls(&root, base, &mut problems);
     let store = store(&root, base, &state_dir, &mut problems);
     let access = access(&root, &mut problems);
+    let traffic = traffic(&root, &mut problems);
     let limits = limits(&root, &mut problems);
     match (site, tls, problems.into_sorted()) {
         (Some(site), Some(tls), none) if none.is_empty() => {
-            Ok(Config { state_dir, listen, site, tls, store, access, limits })
+            Ok(Config { state_dir, listen, site, tls, store, access, traffic, limits })
         }
         (_, _, problems) => Err(problems),
     }
@@ -126,6 +129,17 @@ fn access(root: &Section<'_>, problems: &mut Problems<'_>) -> Access {
         problems.add(at, "`session_idle` may not be longer than `session_lifetime`");
     }
     access
+}
+
+fn traffic(root: &Section<'_>, problems: &mut Problems<'_>) -> Traffic {
+    let section = root.section("traffic", &["zone", "keep_months"], problems);
+    let fallback = Traffic::default();
+    let zone = section.text("zone", problems, |name| {
+        TimeZone::get(name)
+            .map_err(|_| format!("`{name}` is not a time zone of this system; write one like `Europe/Berlin`"))
+    });
+    let keep_months = section.number("keep_months", 1..1201, problems).and_then(|number| u32::try_from(number).ok());
+    Traffic { zone: zone.unwrap_or(fallback.zone), keep_months: keep_months.unwrap_or(fallback.keep_months) }
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {

@@ -79,12 +79,14 @@ pub enum Permit {
 pub struct Broken;
 
 /// Why no stream could be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoStream {
     /// The gateway is not connected.
     Offline,
     /// The gateway carries as many streams as it may.
     StreamLimit(u32),
+    /// The month's data of the gateway is used up; how much that is.
+    DataCap(String),
 }
 
 impl NoStream {
@@ -93,6 +95,7 @@ impl NoStream {
         match self {
             Self::Offline => Fault::Offline(last_seen),
             Self::StreamLimit(limit) => Fault::StreamLimit(limit),
+            Self::DataCap(used) => Fault::DataCap(used),
         }
     }
 }

@@ -18,6 +18,14 @@ pub(super) enum Heard {
     },
     /// The silence after which it asks, in seconds.
     Keepalive(u32),
+    /// What its link carried.
+    Traffic {
+        /// The month, as it says.
+        month: String,
+        /// Bytes sent and received.
+        sent: u64,
+        received: u64,
+    },
     /// A kind of message that this version does not know.
     Unknown,
 }
@@ -29,6 +37,7 @@ pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
         Ok(GatewayToServer::Keepalive { ping_after_s }) => Heard::Keepalive(ping_after_s),
         // Renewal comes in a later step of this language; until then nothing offers the capability.
         Ok(GatewayToServer::Certify { .. } | GatewayToServer::Unknown) => Heard::Unknown,
+        Ok(GatewayToServer::Traffic { month, sent, received }) => Heard::Traffic { month, sent, received },
         // The message is worth a second look only if it is a list with a spoilt device in it.
         Err(error) => one_by_one(json).ok_or(error)?,
     };

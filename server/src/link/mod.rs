@@ -23,7 +23,7 @@ use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::{CLOSE_DEADLINE, PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{
     Close, CloseReason, DeviceRefused, DeviceReport, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL,
-    ServerToGateway, VERSION, Welcome,
+    ServerToGateway, TRAFFIC, VERSION, Welcome,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -40,7 +40,8 @@ use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
 use crate::observe::Metrics;
-use crate::store::{Fingerprint, GatewayId, Proven, Seen, Store};
+use crate::store::{DataCap, Fingerprint, GatewayId, LinkCount, Proven, Seen, Store};
+use crate::traffic::Traffic;
 
 /// Program and version, as told to gateways.
 pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
@@ -102,6 +103,7 @@ pub struct Gate {
     rush: Rush,
     /// When gateways are asked to come back after a restart; decided once, while all are still here.
     returning: Arc<OnceLock<(u32, u32)>>,
+    traffic: Traffic,
     stop: CancellationToken,
 }
 
@@ -111,12 +113,12 @@ impl Gate {
         store: Store,
         registry: Registry,
         metrics: Arc<Metrics>,
-        presence: Presence,
+        (presence, traffic): (Presence, Traffic),
         stop: CancellationToken,
     ) -> Self {
         let doorkeeper = Doorkeeper::new(store.clone(), GRACE);
         let (rush, returning) = (Rush::default(), Arc::default());
-        Self { store, registry, metrics, doorkeeper, presence, rush, returning, stop }
+        Self { store, registry, metrics, doorkeeper, presence, traffic, rush, returning, stop }
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
@@ -213,7 +215,7 @@ impl Gate {
             warn!("the system gives no random numbers");
             return None;
         };
-        if let Err(error) = handshake::welcome(&mut socket, &welcome(session)).await {
+        if let Err(error) = handshake::welcome(&mut socket, &welcome(session, self.traffic.utc_offset())).await {
             info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
             return None;
         }
@@ -318,7 +320,10 @@ impl Member<'_> {
                     let asks = Duration::from_secs(seconds.into()).min(PING_AFTER_LONGEST);
                     self.link.set_ping_after((asks + SERVER_PING_LATER).max(SERVER_PING_AFTER));
                 }
-                Ok(Heard::Devices { .. } | Heard::Unknown) => {}
+                Ok(Heard::Traffic { month, sent, received }) if self.registered.is_some() => {
+                    self.take_traffic(&month, sent, received);
+                }
+                Ok(Heard::Devices { .. } | Heard::Traffic { .. } | Heard::Unknown) => {}
                 Err(error) => {
                     warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
                     self.link.close(&Close {
@@ -344,6 +349,21 @@ impl Member<'_> {
         }
     }
 
+    /// A gateway without a cap is not answered: its link may be about to fall silent.
+    fn take_traffic(&self, month: &str, sent: u64, received: u64) {
+        let Ok(month) = month.parse() else {
+            tracing::debug!(gateway = %self.name, "a gateway counts for a month that is none");
+            return;
+        };
+        self.gate.traffic.hear(&self.name, month, LinkCount { sent, received, told: Timestamp::now() });
+        let standing = self.gate.traffic.standing(&self.name);
+        if standing.cap != DataCap::default() {
+            let lifted = standing.cap.lifted_until.and_then(|until| u64::try_from(until.as_second()).ok());
+            let DataCap { warn, hard, .. } = standing.cap;
+            self.answer(&ServerToGateway::DataCap { used: standing.used, warn, hard, lifted_until: lifted });
+        }
+    }
+
     fn answer(&self, message: &ServerToGateway) {
         if let Err(error) = self.link.send(message) {
             // The link ends, or is choked: either way its end is logged by `leave`.
@@ -364,7 +384,7 @@ impl Member<'_> {
     }
 }
 
-fn welcome(session: String) -> Welcome {
+fn welcome(session: String, utc_offset_s: i32) -> Welcome {
     Welcome {
         version: VERSION,
         agent: AGENT.into(),
@@ -374,7 +394,8 @@ fn welcome(session: String) -> Welcome {
         ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
         ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
         time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
-        capabilities: Vec::new(),
+        utc_offset_s,
+        capabilities: vec![TRAFFIC.into()],
     }
 }
 

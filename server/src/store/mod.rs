@@ -11,6 +11,7 @@ mod roles;
 mod sessions;
 mod tenants;
 mod tickets;
+mod traffic;
 mod users;
 
 use std::fs::{OpenOptions, TryLockError};
@@ -36,6 +37,7 @@ pub(crate) use sessions::SessionFound;
 pub use sessions::{SessionId, SessionKind};
 pub use tenants::{Tenant, TenantName, TenantNameError, TenantRemoval};
 pub(crate) use tickets::Ticket;
+pub use traffic::{By, DataCap, LinkCount, Month, NotAMonth, TrafficKey, TrafficQuery, TrafficSum};
 pub use users::{NewUser, User, UserKind, UserName, UserNameError};
 
 pub use crate::rights::{GatewayId, Role, UserId};

@@ -14,7 +14,7 @@ use linkspan_protocol::text::tame;
 
 use crate::access::Principal;
 use crate::edge::doors::Purpose;
-use crate::store::GatewayId;
+use crate::store::{GatewayId, TrafficSum};
 
 /// What a stream is for.
 #[derive(Clone, Debug)]
@@ -44,14 +44,28 @@ pub struct Live {
     since: Instant,
     up: AtomicU64,
     down: AtomicU64,
+    /// What of `up` and `down` is booked already; only touched with the book in hand.
+    booked: (AtomicU64, AtomicU64),
+    /// What had passed when the cap was first found reached; `u64::MAX` while it is not.
+    at_cap: AtomicU64,
     cut: OnceLock<Reset>,
     resetter: Resetter,
 }
 
 impl Live {
     pub(super) fn new(passage: Passage, resetter: Resetter) -> Self {
-        let (up, down, cut) = (AtomicU64::new(0), AtomicU64::new(0), OnceLock::new());
-        Self { passage, began: Timestamp::now(), since: Instant::now(), up, down, cut, resetter }
+        let zero = || AtomicU64::new(0);
+        Self {
+            passage,
+            began: Timestamp::now(),
+            since: Instant::now(),
+            up: zero(),
+            down: zero(),
+            booked: (zero(), zero()),
+            at_cap: AtomicU64::new(u64::MAX),
+            cut: OnceLock::new(),
+            resetter,
+        }
     }
 
     /// Bytes from the device.
@@ -79,6 +93,27 @@ impl Live {
     /// Why it was cut, if it was.
     pub(super) fn was_cut(&self) -> Option<&Reset> {
         self.cut.get()
+    }
+
+    /// What has passed since the last call. Whoever calls holds the book that it goes into.
+    pub(super) fn take(&self) -> TrafficSum {
+        let (up, down) = (self.up(), self.down());
+        let before = (self.booked.0.swap(up, Ordering::Relaxed), self.booked.1.swap(down, Ordering::Relaxed));
+        TrafficSum { up: up.saturating_sub(before.0), down: down.saturating_sub(before.1), streams: 0 }
+    }
+
+    /// Bytes that passed since the cap was first found reached, which is now if it was not before.
+    pub(super) fn carried_since_cap(&self) -> u64 {
+        let all = self.up().saturating_add(self.down());
+        if self.at_cap.load(Ordering::Relaxed) == u64::MAX {
+            self.at_cap.store(all, Ordering::Relaxed);
+        }
+        all.saturating_sub(self.at_cap.load(Ordering::Relaxed))
+    }
+
+    /// The cap is not reached any more.
+    pub(super) fn forgive(&self) {
+        self.at_cap.store(u64::MAX, Ordering::Relaxed);
     }
 
     // Only the stream's owner counts, one call at a time: there is no addition by another that could be lost.

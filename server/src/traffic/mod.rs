@@ -1,5 +1,7 @@
 //! What passes through the server: each stream to a device is counted, can be ended from here, and tells its end here.
 
+mod book;
+mod keeper;
 mod live;
 mod stream;
 
@@ -8,25 +10,38 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use linkspan_protocol::driver::Stream;
 use linkspan_protocol::frame::Reset;
+use linkspan_protocol::id::GatewayName;
 
+use self::book::Book;
+pub use self::book::{Level, Standing};
 pub use self::live::{Ending, Live, Passage, StreamEnd};
 pub use self::stream::Metered;
+use crate::store::{LinkCount, Month, TrafficSum};
 
-/// Knows all streams that are open now. Clones share what they know.
-#[derive(Clone, Default)]
+/// Knows all streams that are open now, and what was carried this month. Clones share what they know.
+#[derive(Clone)]
 pub struct Traffic {
     inner: Arc<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
+    zone: TimeZone,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Live>>>,
+    book: Mutex<Book>,
 }
 
 impl Traffic {
+    /// Nothing carried yet; months begin and end in this zone.
+    pub fn new(zone: TimeZone) -> Self {
+        let book = Mutex::new(Book::new(Month::of(Timestamp::now(), &zone)));
+        Self { inner: Arc::new(Inner { zone, next: AtomicU64::new(0), open: Mutex::default(), book }) }
+    }
+
     /// Puts a stream that was just opened under the meter.
     pub fn meter(&self, stream: Stream, passage: Passage) -> Metered {
         let live = Arc::new(Live::new(passage, stream.resetter()));
@@ -49,14 +64,47 @@ impl Traffic {
         self.open_now().values().cloned().collect()
     }
 
+    /// How a gateway stands this month.
+    pub fn standing(&self, gateway: &GatewayName) -> Standing {
+        self.book().standing(gateway)
+    }
+
+    /// Why no stream to this gateway may be opened now, if so: its data is used up.
+    pub fn refusal(&self, gateway: &GatewayName) -> Option<String> {
+        let standing = self.standing(gateway);
+        (standing.level == Level::Reached).then(|| keeper::used_up(&standing, &self.inner.zone))
+    }
+
+    /// Takes a gateway's word for what its link carried in a month.
+    pub fn hear(&self, gateway: &GatewayName, month: Month, count: LinkCount) {
+        self.book().hear(gateway, month, count);
+    }
+
+    /// The month it is now.
+    pub fn month_now(&self) -> Month {
+        Month::of(Timestamp::now(), &self.inner.zone)
+    }
+
+    /// Seconds by which the clock of the months' zone is ahead of UTC now.
+    pub fn utc_offset(&self) -> i32 {
+        self.inner.zone.to_offset(Timestamp::now()).seconds()
+    }
+
     /// A stream has ended: whoever wants to know of each hears of it here, once.
-    fn ended(&self, number: u64, end: &StreamEnd<'_>) {
+    fn ended(&self, number: u64, live: &Live, end: &StreamEnd<'_>) {
         self.open_now().remove(&number);
+        let mut book = self.book();
+        book.add(end.passage, TrafficSum { streams: 1, ..live.take() });
+        drop(book);
         let Passage { who, device, service, .. } = end.passage;
         tracing::debug!(
             person = who.name, %device, %service, up = end.up, down = end.down, lasted = ?end.lasted, end = %end.ending,
             "stream ended"
         );
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_now(&self) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
@@ -66,8 +114,21 @@ impl Traffic {
 
 impl fmt::Debug for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traffic").field("open", &self.open_now().len()).finish()
+        f.debug_struct("Traffic").field("open", &self.open_now().len()).finish_non_exhaustive()
     }
+}
+
+/// Bytes as carriers and people write them: decimal, with one digit behind the point from kB on.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let mut rest = (bytes, 0);
+    for unit in UNITS {
+        rest = (rest.0 / 1000, rest.0 % 1000);
+        if rest.0 < 1000 {
+            return if bytes < 1000 { format!("{bytes} bytes") } else { format!("{}.{} {unit}", rest.0, rest.1 / 100) };
+        }
+    }
+    format!("{} PB", rest.0)
 }
 
 #[cfg(test)]

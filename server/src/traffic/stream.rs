@@ -98,6 +98,6 @@ impl Drop for Metered {
         let live = &self.live;
         let (up, down, lasted) = (live.up(), live.down(), live.lasted());
         let end = StreamEnd { passage: &live.passage, up, down, began: live.began, lasted, ending };
-        self.traffic.ended(self.number, &end);
+        self.traffic.ended(self.number, live, &end);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use linkspan_protocol::driver::{self, Incoming, LinkHandle, ResetReason, Role, Settings, Target, reset_of};
 use linkspan_protocol::frame::Reset;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,7 +38,7 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(near.run().await) });
         tasks.spawn(async move { drop(far.run().await) });
-        Self { traffic: Traffic::default(), server, gateway, tasks }
+        Self { traffic: Traffic::new(TimeZone::UTC), server, gateway, tasks }
     }
 
     /// A stream of this person, at both its ends.
@@ -51,7 +52,7 @@ impl World {
     }
 }
 
-fn passage(person: &str) -> Passage {
+pub(super) fn passage(person: &str) -> Passage {
     let who = Principal {
         user: UserId(1),
         tenant: TenantId::DEFAULT,
