@@ -10,6 +10,7 @@ mod nearest;
 mod platform;
 pub mod status;
 mod supervisor;
+mod traffic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::forward::Forwarder;
 use crate::link::Link;
 use crate::status::{ClaimError, Socket, Sources};
 use crate::supervisor::Supervisor;
+use crate::traffic::Traffic;
 
 /// What the outside wants of a running gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +89,15 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let config = watch::Sender::new(Arc::new(config));
     let phase = watch::Sender::new(Phase::Running);
     let report = watch::Sender::new(link::Report::default());
-    let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe()));
+    let traffic = Arc::new(Traffic::new(config.subscribe()));
+    let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), traffic.clone()));
 
     let mut supervisor = Supervisor::new();
     let link = Link {
         config: config.subscribe(),
         phase: phase.subscribe(),
         forwarder: forwarder.clone(),
+        traffic: traffic.clone(),
         report: report.clone(),
         instance: format!("{:016x}", fastrand::u64(..)),
         tls: Arc::default(),
@@ -105,9 +109,12 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         problems: problems.subscribe(),
         link: report.subscribe(),
         forwarder: forwarder.clone(),
+        traffic: traffic.clone(),
         workers: supervisor.report(),
     };
     serve_status(&mut supervisor, socket, sources);
+    let (kept, carrying) = (traffic.clone(), forwarder.clone());
+    supervisor.start("traffic", move || kept.clone().keep(carrying.clone()));
 
     let mut keeper = Keeper::new(supervisor, report.subscribe(), config.subscribe(), host);
     keeper.host.service_manager.ready();
@@ -122,6 +129,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     }
     let drain = config.borrow().limits.drain;
     stop(&mut keeper, &phase, &mut commands, (&forwarder, drain)).await;
+    traffic.save(&forwarder);
     Ok(())
 }
 

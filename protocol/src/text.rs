@@ -12,6 +12,15 @@ pub fn tame(text: &str) -> String {
     tamed.trim().to_owned()
 }
 
+/// Bytes as carriers and people write them: decimal, with one digit behind the point.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
+    match UNITS.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10)),
+        None => format!("{bytes} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +30,11 @@ mod tests {
         assert_eq!(tame(" so\r\nINFO all is well\u{1b}[2J\u{7}"), "so  INFO all is well [2J");
         assert_eq!(tame(&"ö".repeat(LONGEST)), "ö".repeat(LONGEST));
         assert_eq!(tame(&"ö".repeat(LONGEST + 1)), "ö".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn sizes_are_decimal() {
+        let sizes = [0, 999, 1000, 1_499_999, 500_000_000, u64::MAX].map(size);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "1.4 MB", "500.0 MB", "18446744.0 TB"]);
     }
 }

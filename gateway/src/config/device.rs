@@ -98,8 +98,9 @@ fn service(mut section: Section<'_>, seen: &mut Seen) -> Option<Service> {
         let what = "`host_header` belongs to services of kind http and https";
         reader.error(&section.span_of("host_header"), what, "remove it");
     }
+    let rate = section.parsed("rate", value::rate);
     section.finish();
-    Some(Service { name: name?, kind: kind?, port: port?, verify: verify?, host_header })
+    Some(Service { name: name?, kind: kind?, port: port?, verify: verify?, host_header, rate })
 }
 
 fn service_kind(text: &str) -> Result<ServiceKind, Wrong> {

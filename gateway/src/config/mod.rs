@@ -43,6 +43,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Bounds.
     pub limits: Limits,
+    /// The data this router may use.
+    pub traffic: Traffic,
     /// What can be reached through this gateway, and nothing else can.
     pub devices: Vec<Device>,
 }
@@ -98,6 +100,24 @@ impl Default for Limits {
     }
 }
 
+/// `[traffic]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Where it is kept what was used.
+    pub file: PathBuf,
+    /// How much may be used in a month.
+    pub cap: DataCap,
+}
+
+/// How much may be used in a month, in bytes of the link, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataCap {
+    /// Warn from here on.
+    pub warn: Option<u64>,
+    /// Carry no more from here on.
+    pub hard: Option<u64>,
+}
+
 /// `[[device]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -126,6 +146,8 @@ pub struct Service {
     pub verify: Verify,
     /// The `Host` the device insists on.
     pub host_header: Option<String>,
+    /// Bytes per second that are carried, each way.
+    pub rate: Option<u64>,
 }
 
 impl Config {
@@ -216,6 +238,7 @@ fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
     let status_socket = socket(root.section("status", "[status]"));
     let log_level = log_level(root.section("log", "[log]"));
     let limits = limits(root.section("limits", "[limits]"));
+    let traffic = traffic(root.section("traffic", "[traffic]"));
     let devices = device::devices(root.sections("device", "[[device]]"));
     root.finish();
     let config = Config {
@@ -226,6 +249,7 @@ fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
         status_socket: status_socket?,
         log_level,
         limits,
+        traffic,
         devices,
     };
     check_size(reader, &config);
@@ -267,6 +291,24 @@ fn log_level(mut section: Section<'_>) -> LevelFilter {
     });
     section.finish();
     level.unwrap_or(LevelFilter::Info)
+}
+
+fn traffic(mut section: Section<'_>) -> Traffic {
+    let reader = section.reader;
+    let file = match section.text("file") {
+        Some(text) => reader.beside(text.get_ref()),
+        None if reader.file == Path::new(DEFAULT_FILE) => PathBuf::from("/var/lib/linkspan/traffic.json"),
+        None => reader.file.with_extension("traffic.json"),
+    };
+    let cap = DataCap { warn: section.parsed("warn", value::bytes), hard: section.parsed("cap", value::bytes) };
+    if let (Some(warn), Some(hard)) = (cap.warn, cap.hard)
+        && warn > hard
+    {
+        let what = "`warn` is above `cap`, so it is never reached";
+        reader.warning(&section.span_of("warn"), what, "write a smaller one");
+    }
+    section.finish();
+    Traffic { file, cap }
 }
 
 fn limits(mut section: Section<'_>) -> Limits {

@@ -104,6 +104,47 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
     }
 }
 
+/// A count of bytes: "500 MB", "1.5 GB", "256 MiB".
+pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
+    const UNITS: [(&str, u64); 6] = [
+        ("kB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let form = "write a number and a unit, such as \"500 MB\" or \"1.5 GB\"";
+    amount(text, &UNITS).ok_or_else(|| Wrong::new("this is not an amount of data", form))
+}
+
+/// Bytes per second: "500 kbit/s", "2 Mbit/s", "100 kB/s". The least is what a terminal needs.
+pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
+    const UNITS: [(&str, u64); 4] = [("kbit/s", 125), ("Mbit/s", 125_000), ("kB/s", 1000), ("MB/s", 1_000_000)];
+    const LEAST: u64 = 1000;
+    let form = "write a number and a unit, such as \"500 kbit/s\" or \"2 Mbit/s\"";
+    match amount(text, &UNITS) {
+        Some(rate) if rate >= LEAST => Ok(rate),
+        Some(_) => Err(Wrong::new("the rate is below 8 kbit/s, at which nothing works", form)),
+        None => Err(Wrong::new("this is not a rate", form)),
+    }
+}
+
+/// A decimal number with at most three digits behind the point, a space or none, and a unit.
+fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) =
+        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole, 15) || !digits(part, 3) {
+        return None;
+    }
+    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    let amount = u128::from(whole * 1000 + thousandths) * u128::from(*factor) / 1000;
+    u64::try_from(amount).ok().filter(|amount| *amount > 0)
+}
+
 pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, Wrong> {
     let hex: String = text.strip_prefix("sha256:").unwrap_or(text).chars().filter(|c| *c != ':').collect();
     let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok();
@@ -378,6 +419,25 @@ mod tests {
             "fe80::1%averyverylonginterface",
         ] {
             assert!(target_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_data_and_rates() {
+        let told = |text| bytes(text).ok();
+        assert_eq!(told("500 MB"), Some(500_000_000));
+        assert_eq!(told("1.5GB"), Some(1_500_000_000));
+        assert_eq!(told("0.001 kB"), Some(1));
+        assert_eq!(told("256 MiB"), Some(256 << 20));
+        for wrong in ["", "MB", "500", "500 mb", "-1 MB", "1,5 GB", "1. GB", ".5 GB", "1.2345 GB", "0 MB", "1e3 MB"] {
+            assert_eq!(told(wrong), None, "{wrong}");
+        }
+        assert_eq!(told("999999999999999 TB"), None, "more than there is");
+        assert_eq!(rate("500 kbit/s").ok(), Some(62_500));
+        assert_eq!(rate("2 Mbit/s").ok(), Some(250_000));
+        assert_eq!(rate("1.5 MB/s").ok(), Some(1_500_000));
+        for wrong in ["7 kbit/s", "500 kbps", "500", "0 Mbit/s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
 }

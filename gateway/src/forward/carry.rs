@@ -33,6 +33,7 @@ pub(super) struct Carrier {
 struct Place {
     host: TargetHost,
     port: u16,
+    rate: Option<u64>,
 }
 
 impl Carrier {
@@ -43,12 +44,12 @@ impl Carrier {
             log::log!(level, "{name} was asked for, and is not in the configuration");
             return stream.reset(ResetReason::NotListed, "the gateway's configuration does not list this service");
         };
-        let _open = self.board.open(&self.target);
+        let open = self.board.open(&self.target, stream.resetter());
         match self.reach(&place).await {
             Ok(device) => {
                 self.board.outcome(&self.target, None);
                 stream.confirm();
-                let mut device = Counted::new(device, self.board.clone());
+                let mut device = Counted::new(device, &open, place.rate);
                 self.pipe(&name, &place, &mut stream, &mut device).await;
             }
             Err(Refusal { reason, text }) => {
@@ -102,7 +103,7 @@ impl Carrier {
 
 fn place(config: &Config, target: &Target) -> Option<Place> {
     let (host, service) = config.find(&target.device, &target.service)?;
-    Some(Place { host: host.clone(), port: service.port })
+    Some(Place { host: host.clone(), port: service.port, rate: service.rate })
 }
 
 /// Says that the device cut the connection. That overtakes what is not sent yet, so it waits, unless the other end has

@@ -4,6 +4,7 @@ mod board;
 mod carry;
 #[cfg(feature = "mdns")]
 mod mdns;
+mod pace;
 mod target;
 
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use self::board::Board;
 use self::target::Names;
 use crate::Phase;
 use crate::config::Config;
+use crate::traffic::Traffic;
 
 /// Owns the streams, one task each.
 pub(crate) struct Forwarder {
@@ -28,12 +30,17 @@ pub(crate) struct Forwarder {
     streams: Mutex<JoinSet<()>>,
     board: Arc<Board>,
     names: Arc<Names>,
+    traffic: Arc<Traffic>,
 }
 
 impl Forwarder {
-    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, phase: watch::Receiver<Phase>) -> Self {
+    pub(crate) fn new(
+        config: watch::Receiver<Arc<Config>>,
+        phase: watch::Receiver<Phase>,
+        traffic: Arc<Traffic>,
+    ) -> Self {
         let (streams, board, names) = (Mutex::default(), Arc::default(), Arc::default());
-        Self { config, phase, streams, board, names }
+        Self { config, phase, streams, board, names, traffic }
     }
 
     /// Takes a stream that the server opened: it leads to its device, or ends with the reason why not.
@@ -41,6 +48,9 @@ impl Forwarder {
         let Incoming { target, mut stream } = incoming;
         if *self.phase.borrow() != Phase::Running {
             return stream.reset(ResetReason::Stopping, "the gateway is stopping");
+        }
+        if let Some(why) = self.traffic.refusal() {
+            return stream.reset(ResetReason::DataCap, &why);
         }
         let max = self.config.borrow().limits.max_streams;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,6 +83,26 @@ impl Forwarder {
             }
         })
         .await;
+    }
+
+    /// Resolves when a stream was opened or has ended since the last call. One task at a time may wait here.
+    pub(crate) async fn opened_or_ended(&self) {
+        self.board.opened_or_ended().await;
+    }
+
+    /// Bytes of each `device:service` since the start: from the device, and to it.
+    pub(crate) fn carried(&self) -> Vec<(String, (u64, u64))> {
+        self.board.carried()
+    }
+
+    /// The month's data is used up: streams that carry much are ended.
+    pub(crate) fn end_bulk(&self, why: &str) {
+        self.board.end_bulk(why);
+    }
+
+    /// The month's data is not used up.
+    pub(crate) fn forgive(&self) {
+        self.board.forgive();
     }
 
     /// What was carried so far.

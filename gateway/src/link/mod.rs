@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
 use linkspan_protocol::limits::{GATEWAY_WINDOW, PING_AFTER, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
+use linkspan_protocol::message::{
+    Close, CloseReason, DeviceRefused, GatewayToServer, Hello, ServerToGateway, TRAFFIC, VERSION, Welcome,
+};
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +26,7 @@ pub(crate) use self::tls::{Memory as TlsMemory, system_has_authorities};
 use crate::Phase;
 use crate::config::Config;
 use crate::forward::Forwarder;
+use crate::traffic::Traffic;
 
 /// Program and version, as told to the server.
 pub const AGENT: &str = concat!("linkspan-gateway/", env!("CARGO_PKG_VERSION"));
@@ -62,13 +65,15 @@ pub struct Report {
     pub connects: u32,
     /// Devices that the server does not publish.
     pub refused: Vec<DeviceRefused>,
+    /// The server's cap on the data of a month, as it last said ([`ServerToGateway::DataCap`]).
+    pub data_cap: Option<ServerToGateway>,
 }
 
 impl Default for Report {
     fn default() -> Self {
         let now = Instant::now();
         let state = State::Waiting { until: now };
-        Self { state, since: now, last_failure: None, connects: 0, refused: Vec::new() }
+        Self { state, since: now, last_failure: None, connects: 0, refused: Vec::new(), data_cap: None }
     }
 }
 
@@ -78,6 +83,7 @@ pub(crate) struct Link {
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) report: watch::Sender<Report>,
     /// A random word per start of the process.
     pub(crate) instance: String,
@@ -144,6 +150,7 @@ impl Link {
             (report.state, report.since) = (State::Connected, began);
             report.connects = report.connects.saturating_add(1);
             report.refused.clear();
+            report.data_cap = None;
         });
         let (next, superseded) = self.serve(socket, &hello, &welcome).await;
         *yielding = superseded;
@@ -177,6 +184,9 @@ impl Link {
             0 => PING_AFTER,
             seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
         };
+        let _counted = self.traffic.begin(socket.get_ref().get_ref().0, (welcome.time, welcome.utc_offset_s));
+        let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
+        let mut told = self.traffic.told();
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
         let mut served = self.config.borrow_and_update().clone();
         tell_devices(&handle, &served);
@@ -187,6 +197,7 @@ impl Link {
                 end = &mut driver => return ended(&end, next),
                 Some(incoming) = handle.accept() => self.forwarder.take(incoming),
                 Some(message) = handle.receive() => self.hear(&message),
+                Ok(()) = told.changed(), if books => tell_traffic(&handle, told.borrow_and_update().as_ref()),
                 Ok(()) = self.config.changed(), if next.is_none() => {
                     let config = self.config.borrow_and_update().clone();
                     if moved(&served, &config) {
@@ -215,6 +226,7 @@ impl Link {
                 | ServerToGateway::ServerKeys { .. }
                 | ServerToGateway::Unknown,
             ) => log::debug!("the server sent a message that this version does not know"),
+            Ok(cap @ ServerToGateway::DataCap { .. }) => self.report.send_modify(|report| report.data_cap = Some(cap)),
             Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
         }
     }
@@ -258,6 +270,14 @@ fn enter(report: &watch::Sender<Report>, state: State) {
 fn tell_devices(handle: &LinkHandle, config: &Config) {
     if let Err(e) = handle.send(&config.report()) {
         log::warn!("the list of devices was not sent: {e}");
+    }
+}
+
+fn tell_traffic(handle: &LinkHandle, told: Option<&GatewayToServer>) {
+    if let Some(told) = told
+        && let Err(e) = handle.send(told)
+    {
+        log::debug!("the data used was not told: {e}");
     }
 }
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod service_manager;
 pub(crate) mod tcp;
+pub(crate) mod tcp_info;

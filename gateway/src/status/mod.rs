@@ -4,7 +4,10 @@ mod snapshot;
 mod socket;
 mod text;
 
-pub use self::snapshot::{DeviceStatus, FailureStatus, LinkState, LinkStatus, ServiceStatus, Snapshot, StreamStatus};
+pub use self::snapshot::{
+    CapStatus, DataStatus, DeviceStatus, FailureStatus, LinkState, LinkStatus, ServiceData, ServiceStatus, Snapshot,
+    StreamStatus,
+};
 pub use self::socket::{AskError, ask};
 pub use self::text::text;
 

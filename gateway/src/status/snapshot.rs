@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use linkspan_protocol::message::ServerToGateway;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -10,6 +11,7 @@ use crate::config::{Config, Device, Service};
 use crate::forward::Forwarder;
 use crate::link::{Report, State, Step};
 use crate::supervisor::WorkerReport;
+use crate::traffic::{Traffic, Used};
 
 /// Everything at one moment. Times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Snapshot {
     pub link: LinkStatus,
     /// What is and was carried.
     pub streams: StreamStatus,
+    /// The data used this month.
+    #[serde(default)]
+    pub data: DataStatus,
     /// The devices of the configuration.
     pub devices: Vec<DeviceStatus>,
     /// The workers of this process.
@@ -101,6 +106,49 @@ pub struct StreamStatus {
     pub bytes_down: u64,
 }
 
+/// The data used this month.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataStatus {
+    /// The month by the server's clock: `2026-11`; empty if nothing was used yet.
+    pub month: String,
+    /// Bytes that the link sent, all headers counted.
+    pub sent: u64,
+    /// Bytes that the link received, all headers counted.
+    pub received: u64,
+    /// The cap in the configuration.
+    pub cap: CapStatus,
+    /// The server's cap, as it last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_cap: Option<CapStatus>,
+    /// What each service carried.
+    pub services: Vec<ServiceData>,
+}
+
+/// A cap on the data of a month, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapStatus {
+    /// A warning is given from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn: Option<u64>,
+    /// No more is carried from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<u64>,
+    /// Until then, in seconds since 1970-01-01 UTC, the second does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifted_until: Option<u64>,
+}
+
+/// What a service carried this month.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceData {
+    /// `device:service`
+    pub name: String,
+    /// Bytes from the device.
+    pub up: u64,
+    /// Bytes to the device.
+    pub down: u64,
+}
+
 /// A device of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceStatus {
@@ -142,6 +190,7 @@ pub(crate) struct Sources {
     pub(crate) problems: watch::Receiver<Vec<String>>,
     pub(crate) link: watch::Receiver<Report>,
     pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) workers: watch::Receiver<Vec<WorkerReport>>,
 }
 
@@ -163,6 +212,7 @@ impl Sources {
                 bytes_up: totals.up,
                 bytes_down: totals.down,
             },
+            data: data(self.traffic.used(&self.forwarder), &config, &report),
             devices: config.devices.iter().map(|device| self.device(device, &report)).collect(),
             workers: self.workers.borrow().clone(),
         }
@@ -188,6 +238,23 @@ impl Sources {
             last_ago_s: state.last.as_ref().map(|last| last.at.elapsed().as_secs()),
             last_error: state.last.and_then(|last| last.error),
         }
+    }
+}
+
+fn data(used: Used, config: &Config, report: &Report) -> DataStatus {
+    let server_cap = match report.data_cap {
+        Some(ServerToGateway::DataCap { warn, hard, lifted_until, .. }) => Some(CapStatus { warn, hard, lifted_until }),
+        _ => None,
+    };
+    let cap = config.traffic.cap;
+    let services = used.services.into_iter().map(|(name, up, down)| ServiceData { name, up, down });
+    DataStatus {
+        month: used.month,
+        sent: used.sent,
+        received: used.received,
+        cap: CapStatus { warn: cap.warn, hard: cap.hard, lifted_until: None },
+        server_cap,
+        services: services.collect(),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::snapshot::{DeviceStatus, LinkState, LinkStatus, ServiceStatus, Snapshot};
+use linkspan_protocol::text::size;
+
+use super::snapshot::{DataStatus, DeviceStatus, LinkState, LinkStatus, ServiceStatus, Snapshot};
 
 /// A page about the gateway, for people.
 pub fn text(snapshot: &Snapshot) -> String {
@@ -17,8 +19,9 @@ fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(page, "{name}, linkspan-gateway {version}, up {}, {config_file}", span(snapshot.uptime_s))?;
     write_link(page, &snapshot.link)?;
     let streams = &snapshot.streams;
-    let (up, down) = (bytes(streams.bytes_up), bytes(streams.bytes_down));
+    let (up, down) = (size(streams.bytes_up), size(streams.bytes_down));
     writeln!(page, "Connections: {} of {} open; {up} up, {down} down since the start", streams.open, streams.max)?;
+    write_data(page, &snapshot.data)?;
     for problem in &snapshot.config_problems {
         writeln!(page, "Configuration: {problem}")?;
     }
@@ -59,6 +62,25 @@ fn write_link(page: &mut String, link: &LinkStatus) -> fmt::Result {
     }
 }
 
+fn write_data(page: &mut String, data: &DataStatus) -> fmt::Result {
+    if !data.month.is_empty() {
+        let (sent, received) = (size(data.sent), size(data.received));
+        writeln!(page, "Data in {}: {sent} sent, {received} received, headers counted", data.month)?;
+    }
+    let caps = [("cap", Some(&data.cap)), ("server's cap", data.server_cap.as_ref())];
+    for (whose, cap) in caps.into_iter().filter_map(|(whose, cap)| Some((whose, cap?))) {
+        if let Some(hard) = cap.hard {
+            writeln!(page, "  {whose}: {} a month", size(hard))?;
+        }
+        if let Some(warn) = cap.warn {
+            writeln!(page, "  {whose}: a warning at {}", size(warn))?;
+        }
+    }
+    data.services.iter().try_for_each(|service| {
+        writeln!(page, "  {}: {} up, {} down", service.name, size(service.up), size(service.down))
+    })
+}
+
 fn write_device(page: &mut String, device: &DeviceStatus) -> fmt::Result {
     write!(page, "  {} at {}", device.name, device.host)?;
     match &device.refused {
@@ -88,33 +110,17 @@ fn span(seconds: u64) -> String {
     }
 }
 
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut tenths = count / 100;
-    let mut unit = 0;
-    while tenths >= 10_000 && unit + 1 < UNITS.len() {
-        tenths /= 1000;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::link::Step;
-    use crate::status::{FailureStatus, StreamStatus};
+    use crate::status::{CapStatus, FailureStatus, ServiceData, StreamStatus};
     use crate::supervisor::WorkerReport;
 
     #[test]
-    fn spans_and_bytes_read_well() {
+    fn spans_read_well() {
         let spans: Vec<_> = [0, 59, 61, 3600, 90_061].into_iter().map(span).collect();
         assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]);
-        let counts: Vec<_> = [999, 1000, 1_234_567, 5_000_000_000, u64::MAX].into_iter().map(bytes).collect();
-        assert_eq!(counts, ["999 B", "1.0 kB", "1.2 MB", "5.0 GB", "18446744.0 TB"]);
     }
 
     #[test]
@@ -146,6 +152,14 @@ mod tests {
                 last_error: Some(what),
             },
             streams: StreamStatus { open: 1, max: 256, bytes_up: 2000, bytes_down: 10 },
+            data: DataStatus {
+                month: "2026-11".into(),
+                sent: 12_000_000,
+                received: 3_000_000,
+                cap: CapStatus { warn: Some(400_000_000), hard: Some(500_000_000), lifted_until: None },
+                server_cap: Some(CapStatus { hard: Some(450_000_000), ..CapStatus::default() }),
+                services: vec![ServiceData { name: "plc1:web".into(), up: 11_000_000, down: 2000 }],
+            },
             devices: vec![DeviceStatus {
                 name: "plc1".into(),
                 host: "10.0.0.1".into(),
@@ -165,6 +179,11 @@ Not connected to remote.example.com:443 through the proxy proxy:3128 for 2 s, ne
 Last error 3 s ago: TLS: expired
     set the clock
 Connections: 1 of 256 open; 2.0 kB up, 10 B down since the start
+Data in 2026-11: 12.0 MB sent, 3.0 MB received, headers counted
+  cap: 500.0 MB a month
+  cap: a warning at 400.0 MB
+  server's cap: 450.0 MB a month
+  plc1:web: 11.0 MB up, 2.0 kB down
 Configuration: gw.toml:1:1: bad
 Worker link: started again 1 times, last because: bug
 Devices:

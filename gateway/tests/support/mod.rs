@@ -112,7 +112,7 @@ impl ServerLink {
             let message = tokio::time::timeout(DEADLINE, self.handle.receive()).await;
             match serde_json::from_slice(&message.expect("a message").expect("a link")).unwrap() {
                 GatewayToServer::Devices { devices } => return devices,
-                GatewayToServer::Keepalive { .. } => {}
+                GatewayToServer::Keepalive { .. } | GatewayToServer::Traffic { .. } => {}
                 other => panic!("another message: {other:?}"),
             }
         }

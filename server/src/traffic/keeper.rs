@@ -7,9 +7,10 @@ use jiff::tz::TimeZone;
 use linkspan_protocol::driver::ResetReason;
 use linkspan_protocol::frame::Reset;
 use linkspan_protocol::id::GatewayName;
+use linkspan_protocol::text::size;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Level, Live, Standing, Traffic, size};
+use super::{Level, Live, Standing, Traffic};
 use crate::store::{By, Month, Store, StoreError, TrafficQuery};
 
 /// How often open streams are looked at: the most by which a cap is overrun is what the line carries in this time.

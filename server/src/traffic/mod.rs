@@ -118,18 +118,5 @@ impl fmt::Debug for Traffic {
     }
 }
 
-/// Bytes as carriers and people write them: decimal, with one digit behind the point from kB on.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    let mut rest = (bytes, 0);
-    for unit in UNITS {
-        rest = (rest.0 / 1000, rest.0 % 1000);
-        if rest.0 < 1000 {
-            return if bytes < 1000 { format!("{bytes} bytes") } else { format!("{}.{} {unit}", rest.0, rest.1 / 100) };
-        }
-    }
-    format!("{} PB", rest.0)
-}
-
 #[cfg(test)]
 mod tests;
