@@ -99,7 +99,7 @@ fn of_dial(error: &DialError) -> u8 {
 
 fn of_login(error: &LoginError) -> u8 {
     match error {
-        LoginError::Wrong(_) => NO_PERMISSION,
+        LoginError::Wrong(_) | LoginError::WrongCode(_) | LoginError::CodeNeeded(_) => NO_PERMISSION,
         LoginError::Throttled { .. } => UNAVAILABLE,
         LoginError::Interrupted => INTERRUPTED,
     }

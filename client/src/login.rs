@@ -17,6 +17,11 @@ use crate::time;
 /// The longest password or name that is read; what comes after is an error, not a cut password.
 const LINE_MAX: u64 = 4096;
 
+/// What a server says where it needs a code as well.
+const CODE_NEEDED: &str = "second-factor";
+/// What it says of a code that is not right.
+const WRONG_CODE: &str = "wrong-code";
+
 /// `linkspan login`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Login {
@@ -28,6 +33,9 @@ pub(crate) struct Login {
     /// Read the password from the first line of standard input instead of asking on the terminal
     #[arg(long, requires = "name")]
     password_stdin: bool,
+    /// The code of your second factor, where you have one; asked for when not given
+    #[arg(long)]
+    code: Option<String>,
     #[command(flatten)]
     trust: TrustOptions,
 }
@@ -38,6 +46,12 @@ pub(crate) enum LoginError {
     /// Which of the two is not said.
     #[error("{0} does not know this name with this password")]
     Wrong(ServerAddress),
+    /// The password is right, and there is nobody to ask for the code.
+    #[error("{0} asks for the code of your second factor as well; give it with --code CODE")]
+    CodeNeeded(ServerAddress),
+    /// The code is not.
+    #[error("{0} does not take this code; wait for the next one, or use a recovery code")]
+    WrongCode(ServerAddress),
     /// Guessing is slowed down.
     #[error("too many attempts to sign in to {server}; try again {}", later(*wait))]
     Throttled {
@@ -78,7 +92,14 @@ pub(crate) async fn login(args: Login, environment: Environment) -> anyhow::Resu
     if password.expose().is_empty() {
         bail!(Usage("the password is empty".to_owned()));
     }
-    let session = Api::new(dialer, &server, None).sign_in(&name, &password).await;
+    let api = Api::new(dialer, &server, None);
+    let session = match api.sign_in(&name, &password, args.code.as_deref()).await {
+        Err(ApiError::Refused(refusal)) if refusal.code == CODE_NEEDED => {
+            let code = ask_code(&server, args.password_stdin)?;
+            api.sign_in(&name, &password, Some(&code)).await
+        }
+        other => other,
+    };
     let session = session.map_err(|error| explain(&server, error))?;
     let until = time::local(&session.expires);
     let sign_in = SignIn { name: name.clone(), token: session.token, expires: session.expires, ca_file };
@@ -134,6 +155,19 @@ fn ask_password(server: &ServerAddress) -> anyhow::Result<Secret> {
     }
 }
 
+fn ask_code(server: &ServerAddress, silent: bool) -> anyhow::Result<String> {
+    if silent || !io::stdin().is_terminal() {
+        bail!(LoginError::CodeNeeded(server.clone()));
+    }
+    note_part("Code from your phone, or a recovery code: ");
+    let mut line = String::new();
+    io::stdin().lock().take(LINE_MAX).read_line(&mut line).context("cannot read the code")?;
+    match line.trim() {
+        "" => bail!(Usage("the code is empty".to_owned())),
+        code => Ok(code.to_owned()),
+    }
+}
+
 fn password_from_stdin() -> anyhow::Result<Secret> {
     let mut line = Vec::new();
     io::stdin().lock().take(LINE_MAX).read_until(b'\n', &mut line).context("cannot read the password")?;
@@ -146,6 +180,7 @@ fn password_from_stdin() -> anyhow::Result<Secret> {
 
 fn explain(server: &ServerAddress, error: ApiError) -> anyhow::Error {
     match error {
+        ApiError::Refused(refusal) if refusal.code == WRONG_CODE => LoginError::WrongCode(server.clone()).into(),
         ApiError::Refused(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
             LoginError::Wrong(server.clone()).into()
         }

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use access::Access;
+use access::{Access, Vault};
 use api::{ConsoleState, Memory, OnlineSince};
 use audit::{Action, Actor, Audit, Entry};
 use config::Config;
@@ -42,6 +42,7 @@ use traffic::Traffic;
 pub struct Server {
     config: Config,
     store: Store,
+    vault: Vault,
     certificates: Certificates,
     authority: GatewayCa,
     https: Vec<TcpListener>,
@@ -56,12 +57,13 @@ impl Server {
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         config.create_state_dir()?;
         let store = Store::open(&config.store.url).await.context("the database cannot be used")?;
+        let vault = Vault::open(&config.state_dir)?;
         let certificates = Certificates::load(certificate_source(&config))?;
         warn_of_certificate(&certificates, &config);
         let authority = GatewayCa::load(&config.state_dir, Timestamp::now())?;
         let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
         let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
-        Ok(Self { config, store, certificates, authority, https, http })
+        Ok(Self { config, store, vault, certificates, authority, https, http })
     }
 
     /// The addresses of the secure ports.
@@ -77,6 +79,11 @@ impl Server {
         self.config.site.port = port;
     }
 
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The certificate, to be loaded again on a signal.
     pub fn certificates(&self) -> Certificates {
         self.certificates.clone()
@@ -87,12 +94,13 @@ impl Server {
     /// # Errors
     /// What keeps it from serving at all.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, store, certificates, authority, https, http } = self;
+        let Self { config, store, vault, certificates, authority, https, http } = self;
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
-        let access = Access::new(store.clone(), config.access);
+        let access = Access::with(store.clone(), config.access, vault);
+        access.restore().await.context("the database cannot be used")?;
         let traffic = Traffic::new(config.traffic.zone.clone());
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = Presence::new(store.clone());

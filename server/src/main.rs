@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use linkspan_server::Server;
+use linkspan_server::config::Config;
 use linkspan_server::edge::tls::{Certificates, TlsError};
 use linkspan_server::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,10 +64,11 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let server = Server::open(config).await.map_err(|error| {
+    let server = Server::open(config.clone()).await.map_err(|error| {
         let code = if error.is::<TlsError>() { CONFIG } else { UNAVAILABLE };
         Exit { code, error }
     })?;
+    show_first_link(&config, &server).await?;
     let certificates = server.certificates();
     let shutdown = CancellationToken::new();
     let mut served = std::pin::pin!(server.serve(shutdown.clone()));
@@ -81,6 +83,13 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
         done = served => done.map_err(|error| Exit { code: UNAVAILABLE, error }),
         told = told_to_stop() => told,
     }
+}
+
+/// Where there is nobody yet, there is no password to begin with: whoever reads this makes the first account.
+async fn show_first_link(config: &Config, server: &Server) -> Result<(), Exit> {
+    let Some(link) = cli::first_link(config, server.store()).await? else { return Ok(()) };
+    cli::note(format_args!("there is no account yet: open this link within an hour to make the first one"));
+    cli::out(&format!("{link}\n"))
 }
 
 /// Resolves on SIGTERM (systemd, procd) and on SIGINT (Ctrl-C).

@@ -117,6 +117,8 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// Why, for people.
     pub(crate) detail: String,
+    /// Why, for programs; empty where it is not said.
+    pub(crate) code: String,
     /// Seconds to wait before the next attempt.
     pub(crate) wait: Option<u64>,
 }
@@ -133,9 +135,14 @@ impl<'a> Api<'a> {
         Self { dialer, server, token }
     }
 
-    /// Trades a name and a password for a token.
-    pub(crate) async fn sign_in(&self, name: &str, password: &Secret) -> Result<Session, ApiError> {
-        let body = serde_json::json!({ "name": name, "password": password.expose() }).to_string();
+    /// Trades a name and a password, and the code of a second factor where there is one, for a token.
+    pub(crate) async fn sign_in(&self, name: &str, password: &Secret, code: Option<&str>) -> Result<Session, ApiError> {
+        let mut body = serde_json::json!({ "name": name, "password": password.expose() });
+        if let Some(code) = code {
+            // A server that knows no second factor refuses what it does not know.
+            body["code"] = code.into();
+        }
+        let body = body.to_string();
         let mut request = self.request(Method::POST, "/api/v1/session", body.into())?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let (status, text) = self.ask(request).await?;
@@ -212,6 +219,7 @@ impl<'a> Api<'a> {
         struct Problem {
             title: String,
             detail: String,
+            code: String,
         }
         let status = answer.response.status();
         let wait = answer.response.headers().get(RETRY_AFTER);
@@ -230,7 +238,7 @@ impl<'a> Api<'a> {
             }
             (true, true) => return self.not_linkspan(status),
         };
-        ApiError::Refused(Refusal { status, detail: plain(&detail), wait })
+        ApiError::Refused(Refusal { status, detail: plain(&detail), code: said.code, wait })
     }
 
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, String), ApiError> {

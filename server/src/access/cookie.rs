@@ -9,6 +9,8 @@ use super::token::Token;
 pub(crate) const CONSOLE: &str = "__Host-linkspan-console";
 /// A device host's share of a session.
 pub(super) const DEVICE: &str = "__Host-linkspan";
+/// A sign-in that waits for the second factor.
+pub(super) const HALF: &str = "__Host-linkspan-half";
 /// Binds a sign-in under way to the browser that began it.
 pub(super) const NONCE: &str = "__Host-linkspan-nonce";
 

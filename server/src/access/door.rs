@@ -244,7 +244,7 @@ mod tests {
             let back = redeem(&access, HOST, &cookies(cookie::NONCE, &nonce), &query).await;
             let here = cookies(cookie::DEVICE, &cookie_in(&back, cookie::DEVICE));
             let before = access.on_device_host(HOST, &here).await.unwrap().unwrap();
-            let attempt = Attempt { name, password: &password, kind: SessionKind::Console, address: None };
+            let attempt = Attempt::new(name, &password, SessionKind::Console);
             let after = access.sign_in(attempt).await.unwrap();
             access.replace(&before, &after).await.unwrap();
             let found = access.on_device_host(HOST, &here).await.unwrap();

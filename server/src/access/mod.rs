@@ -1,35 +1,44 @@
 //! Who somebody is, and what they may do.
 
+mod accounts;
 mod cookie;
 pub mod door;
 mod origin;
 mod password;
+mod password_rules;
 mod place;
 mod principal;
+mod second_factor;
+mod sign_in;
 mod throttle;
 mod token;
+mod vault;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use linkspan_protocol::id::Secret;
 use moka::sync::Cache;
 
 pub use crate::rights::{Permission, Role, Target};
 pub use crate::store::{SessionId, SessionKind};
+pub use accounts::{ChooseError, FIRST_LINK_LIFE, PASSWORD_LINK_LIFE};
 pub(crate) use cookie::CONSOLE as CONSOLE_COOKIE;
 pub(crate) use origin::is_own_page;
 pub use password::{PasswordError, Passwords};
+pub use password_rules::{Context as PasswordContext, WeakPassword, judge as judge_password};
 pub(crate) use place::{DevicePlace, device_place, relative_path};
 pub use principal::{Credential, Principal};
+pub(crate) use second_factor::{CodeError, Offer};
+pub use sign_in::{Attempt, Caller, SignInError, SignedIn};
+pub(crate) use sign_in::{FirstStep, Recognised};
 pub use token::{Token, first_password, gateway_secret};
+pub use vault::{Vault, VaultError};
 
 use crate::config;
-use crate::rights::UserId;
-use crate::store::{SessionFound, Store, StoreError, UserName};
+use crate::store::{SessionFound, Store, StoreError};
 use throttle::Throttle;
 
 /// Carries a bearer token on device hosts, where `Authorization` belongs to the device.
@@ -44,50 +53,6 @@ const BELIEVED_MAX: u64 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
-/// An attempt to sign in.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// The name as typed.
-    pub name: &'a str,
-    /// The password as typed.
-    pub password: &'a Secret,
-    /// What is asked for.
-    pub kind: SessionKind,
-    /// Where it comes from, if that is known.
-    pub address: Option<IpAddr>,
-}
-
-/// What an attempt brought.
-#[derive(Clone, Debug)]
-pub struct SignedIn {
-    /// Opens the session; shown once.
-    pub token: Token,
-    /// When the session ends at the latest.
-    pub expires: Timestamp,
-    user: UserId,
-    session: SessionId,
-}
-
-/// Why an attempt brought nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum SignInError {
-    /// Name or password; which of the two is not said.
-    #[error("name or password is wrong")]
-    Wrong,
-    /// Too many wrong ones came before it.
-    #[error("too many attempts; try again in {} s", .0.as_secs().max(1))]
-    Slow(Duration),
-    /// Too many are signing in at once.
-    #[error("too many are signing in at once; try again in a moment")]
-    Busy,
-    /// The password cannot be checked.
-    #[error(transparent)]
-    Password(PasswordError),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// Knows who is signed in. Clones share what they know.
 #[derive(Clone)]
 pub struct Access {
@@ -99,6 +64,7 @@ struct Inner {
     times: config::Access,
     passwords: Passwords,
     throttle: Throttle,
+    vault: Vault,
     believed: Cache<Shown, Believed>,
 }
 
@@ -118,51 +84,22 @@ enum Shown {
 }
 
 impl Access {
-    /// Reads and writes sessions in this store.
+    /// Reads and writes sessions in this store; what it seals is lost when it ends.
     pub fn new(store: Store, times: config::Access) -> Self {
+        Self::with(store, times, Vault::forgetful())
+    }
+
+    /// The same, with a vault that outlives the process.
+    pub fn with(store: Store, times: config::Access, vault: Vault) -> Self {
         let believed = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
-        let inner = Inner { store, times, passwords: Passwords::default(), throttle: Throttle::new(), believed };
-        Self { inner: Arc::new(inner) }
+        let (passwords, throttle) = (Passwords::default(), Throttle::new());
+        Self { inner: Arc::new(Inner { store, times, passwords, throttle, vault, believed }) }
     }
 
-    /// Checks name and password, and begins a session.
-    pub async fn sign_in(&self, attempt: Attempt<'_>) -> Result<SignedIn, SignInError> {
-        let Inner { store, times, passwords, throttle, .. } = &*self.inner;
-        let name: Option<UserName> = attempt.name.trim().parse().ok();
-        let person = name.as_ref().map_or("", UserName::as_str);
-        throttle.admit(person, attempt.address, Instant::now()).map_err(SignInError::Slow)?;
-        let known = match &name {
-            Some(name) => store.user_for_login(name).await?,
-            None => None,
-        };
-        let (user, kept) = known.unzip();
-        let right = passwords.check(attempt.password, kept).await.map_err(|error| match error {
-            PasswordError::Busy => SignInError::Busy,
-            other => SignInError::Password(other),
-        })?;
-        let Some(user) = user.filter(|_| right) else { return Err(SignInError::Wrong) };
-        throttle.forgive(person, attempt.address);
-        let (token, expires) = (Token::random(), Timestamp::now() + times.session_lifetime);
-        let session = store.add_session(user, attempt.kind, &token.hash(), expires).await?;
-        Ok(SignedIn { token, expires, user, session })
-    }
-
-    /// Ends the session that a browser had before it signed in anew. The same person's pages in other tabs stay signed
-    /// in, under the new session; another person's do not.
-    pub async fn replace(&self, before: &Principal, by: &SignedIn) -> Result<(), StoreError> {
-        if before.user != by.user {
-            return self.sign_out(before).await;
-        }
-        let Some(session) = before.session() else { return Ok(()) };
-        self.inner.store.succeed_session(session, by.session).await
-    }
-
-    /// Ends a session, with the cookies that devices' hosts were given from it. What is no session does not end so.
-    pub async fn sign_out(&self, who: &Principal) -> Result<(), StoreError> {
-        match who.session() {
-            Some(session) => self.inner.store.end_session(session).await,
-            None => Ok(()),
-        }
+    /// Remembers the wrong attempts to sign in that were made before a restart.
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        self.inner.throttle.restore(self.inner.store.failures(throttle::REMEMBERED_FOR).await?);
+        Ok(())
     }
 
     /// Who shows this bearer token. What is not a token is nobody's.
@@ -259,8 +196,27 @@ pub(crate) fn no_console_cookie() -> HeaderValue {
     cookie::clear(cookie::CONSOLE)
 }
 
+/// The `Set-Cookie` of somebody whose password was right and who needs the second factor as well.
+pub(crate) fn half_cookie(half: &Token) -> HeaderValue {
+    cookie::set(cookie::HALF, half, sign_in::HALF_LIFE.as_secs().cast_signed())
+}
+
+/// Removes it.
+pub(crate) fn no_half_cookie() -> HeaderValue {
+    cookie::clear(cookie::HALF)
+}
+
+/// What such a browser shows.
+pub(crate) fn shown_half(headers: &HeaderMap) -> Option<Token> {
+    cookie::read(headers, cookie::HALF)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Instant;
+
+    use linkspan_protocol::id::Secret;
+
     use super::*;
     use crate::store::tests::fresh;
 
@@ -279,7 +235,7 @@ pub(crate) mod tests {
 
     pub(crate) async fn sign_in(access: &Access, name: &str, kind: SessionKind) -> Token {
         let password = Secret::new(PASSWORD);
-        access.sign_in(Attempt { name, password: &password, kind, address: None }).await.unwrap().token
+        access.sign_in(Attempt::new(name, &password, kind)).await.unwrap().token
     }
 
     pub(crate) fn cookies(name: &str, token: &Token) -> HeaderMap {
@@ -292,7 +248,7 @@ pub(crate) mod tests {
         let (_dir, _store, access) = with_people().await;
         for (name, password) in [("anna", "wrong horse"), ("nobody", PASSWORD), ("a b", PASSWORD), ("", "")] {
             let password = Secret::new(password);
-            let attempt = Attempt { name, password: &password, kind: SessionKind::Api, address: None };
+            let attempt = Attempt::new(name, &password, SessionKind::Api);
             assert!(matches!(access.sign_in(attempt).await, Err(SignInError::Wrong)), "{name}");
         }
         let token = sign_in(&access, " Anna ", SessionKind::Api).await;
@@ -376,7 +332,7 @@ pub(crate) mod tests {
     async fn guessing_is_slowed_even_with_the_right_password() {
         let (_dir, _store, access) = with_people().await;
         let (wrong, right) = (Secret::new("wrong horse"), Secret::new(PASSWORD));
-        let attempt = |password| Attempt { name: "otto", password, kind: SessionKind::Api, address: None };
+        let attempt = |password| Attempt::new("otto", password, SessionKind::Api);
         for _ in 0..5 {
             assert!(matches!(access.sign_in(attempt(&wrong)).await, Err(SignInError::Wrong)));
         }

@@ -15,7 +15,7 @@ pub struct Token(String);
 
 impl Token {
     /// A new one.
-    pub(crate) fn random() -> Self {
+    pub fn random() -> Self {
         Self(BASE64URL_NOPAD.encode(&random_bytes()))
     }
 
@@ -31,7 +31,7 @@ impl Token {
     }
 
     /// What is kept of it. Looking a hash up in the database tells nothing by its time: the hash of a guess is random.
-    pub(crate) fn hash(&self) -> String {
+    pub fn hash(&self) -> String {
         HEXLOWER.encode(digest(&SHA256, self.0.as_bytes()).as_ref())
     }
 }
@@ -54,7 +54,7 @@ pub fn first_password() -> Secret {
 }
 
 #[expect(clippy::expect_used, reason = "a machine without randomness must not hand out secrets")]
-fn random_bytes() -> [u8; 32] {
+pub(super) fn random_bytes() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the system has no source of randomness");
     bytes

@@ -1,9 +1,11 @@
 //! Everything on the console's host that asks and answers in one go: the API for programs, the pages for people.
 
+mod account_pages;
 mod describe;
 mod devices;
 mod etag;
 mod gate;
+mod guards;
 mod input;
 mod once;
 mod pages;
@@ -11,9 +13,11 @@ mod paging;
 mod problem;
 mod rates;
 mod session;
+mod sign_in_pages;
 mod signed;
 pub mod stream;
 mod table;
+mod welcome_pages;
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,7 +104,11 @@ pub fn console_router(state: ConsoleState) -> Router {
     Router::new()
         // Pages: who may see them
         .route("/", get(pages::home)) //                                signed in; strangers go to /login
-        .route("/login", get(pages::login).post(pages::sign_in)) //     anybody; POST from our own page only
+        .route("/login", get(sign_in_pages::login).post(sign_in_pages::sign_in)) // anybody; each POST from our own page only
+        .route("/login/code", get(sign_in_pages::code).post(sign_in_pages::second_step)) //     with a right password
+        .route("/login/second-factor", get(sign_in_pages::required).post(sign_in_pages::set_up)) // with a right password
+        .route("/welcome", get(welcome_pages::show).post(welcome_pages::choose)) //             with a link for one use
+        .merge(account_routes())
         .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
         .route("/open", get(pages::open)) //                            strangers go to /login; then page.view
         .route("/api/v1/openapi.json", get(async move || Json(description))) // anybody
@@ -110,6 +118,19 @@ pub fn console_router(state: ConsoleState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(map_response(guarded))
         .with_state(state)
+}
+
+/// A person's own account: signed in with the cookie; each POST from our own page only.
+fn account_routes() -> Router<ConsoleState> {
+    use account_pages as account;
+    Router::new()
+        .route("/account", get(account::show))
+        .route("/account/password", get(account::password).post(account::change_password))
+        .route("/account/second-factor", get(account::second_factor).post(account::set_up))
+        .route("/account/second-factor/remove", get(account::ask_to_remove).post(account::remove))
+        .route("/account/recovery-codes", get(account::ask_to_renew).post(account::renew))
+        .route("/account/sessions/end", post(account::end_session))
+        .route("/account/sessions/end-others", post(account::end_others))
 }
 
 async fn nowhere(request: Request) -> Response {

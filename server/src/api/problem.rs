@@ -44,6 +44,9 @@ kinds! {
     BadKey = BAD_REQUEST "bad-key" "The Idempotency-Key is not 1 to 255 printable ASCII characters.";
     SignIn = UNAUTHORIZED "sign-in" "Nobody has signed in, or the token is not good any more.";
     WrongPassword = UNAUTHORIZED "wrong-password" "Name and password do not belong together.";
+    SecondFactor = UNAUTHORIZED "second-factor" "The password is right; send the code of the second factor as `code` too.";
+    WrongCode = UNAUTHORIZED "wrong-code" "The code is wrong, too old, or was used before.";
+    SecondFactorMissing = FORBIDDEN "second-factor-missing" "A second factor is required: sign in to the console once, and set it up there.";
     Forbidden = FORBIDDEN "forbidden" "Signed in, but not permitted to do this.";
     ForeignPage = FORBIDDEN "origin" "A cookie counts only together with the Origin of the console's own pages.";
     NotFound = NOT_FOUND "not-found" "There is no such thing, or it is not yours to see.";
@@ -152,6 +155,10 @@ impl From<SignInError> for Problem {
         let detail = error.to_string();
         match error {
             SignInError::Wrong => Self::new(Kind::WrongPassword, detail),
+            SignInError::CodeNeeded => Self::new(Kind::SecondFactor, detail),
+            SignInError::WrongCode => Self::new(Kind::WrongCode, detail),
+            SignInError::SetUpNeeded => Self::new(Kind::SecondFactorMissing, detail),
+            SignInError::Stale => Self::new(Kind::SignIn, detail),
             SignInError::Slow(wait) => Self::new(Kind::SlowDown, detail).retry_after(wait),
             SignInError::Busy => Self::new(Kind::Busy, detail).retry_after(Duration::from_secs(5)),
             SignInError::Password(error) => {

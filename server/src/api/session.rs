@@ -8,18 +8,22 @@ use linkspan_protocol::id::Secret;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::guards::caller;
 use super::signed::{From, Signed};
 use super::{ConsoleState, Problem, Strict};
 use crate::access::{Attempt, SessionKind, SignInError};
 use crate::audit::{Action, Actor, ActorKind, Audit, Entry, NotRecorded, Origin};
 
-/// Name and password.
+/// Name and password, and the code of the second factor where the person has one.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
     name: String,
     #[schema(value_type = String, format = Password)]
     password: Secret,
+    /// Needed where the answer without it is `second-factor`: six digits, or a recovery code.
+    #[serde(default)]
+    code: Option<String>,
 }
 
 /// A new session.
@@ -49,13 +53,15 @@ pub(super) struct Shown {
 #[utoipa::path(post, path = "/api/v1/session", request_body = Credentials, responses(
     (status = 200, body = Begun),
     (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn begin(
     State(state): State<ConsoleState>,
     From(origin): From,
-    Strict(Credentials { name, password }): Strict<Credentials>,
+    Strict(Credentials { name, password, code }): Strict<Credentials>,
 ) -> Result<Json<Begun>, Problem> {
-    let attempt = Attempt { name: &name, password: &password, kind: SessionKind::Api, address: origin.address };
+    let (code, caller) = (code.as_deref(), caller(&origin));
+    let attempt = Attempt { name: &name, password: &password, code, kind: SessionKind::Api, caller };
     let signed_in = state.access.sign_in(attempt).await;
     note_sign_in(&state.audit, &name, &origin, &signed_in).await?;
     let signed_in = signed_in?;
@@ -93,7 +99,12 @@ pub(super) async fn note_sign_in<T>(
     let stranger = || Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Stranger, name.trim())).from(origin);
     match result {
         Ok(_) => audit.note(known).await,
-        Err(error @ (SignInError::Wrong | SignInError::Slow(_))) => {
+        // The password was right: it is known who it was.
+        Err(error @ (SignInError::CodeNeeded | SignInError::SetUpNeeded)) => {
+            audit.note_later(known.denied(error.to_string()));
+            Ok(())
+        }
+        Err(error @ (SignInError::Wrong | SignInError::WrongCode | SignInError::Stale | SignInError::Slow(_))) => {
             audit.note_later(stranger().denied(error.to_string()));
             Ok(())
         }

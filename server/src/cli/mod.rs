@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `linkspan-server`, and what each question answers.
 
+mod account;
 mod gateway;
 mod tenant;
 mod user;
@@ -12,6 +13,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use linkspan_server::config::{Config, ConfigError};
 use linkspan_server::store::{Store, StoreError};
 
+pub(crate) use account::first_link;
 pub(crate) use user::first_admin;
 
 /// The public side of Linkspan: people reach devices behind gateways through it.
@@ -163,7 +165,7 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
         // `main` runs the server itself.
         Command::Run => Ok(()),
         Command::Check => check(&place.config()?),
-        Command::User { command } => user::answer(&place.store().await?, command).await,
+        Command::User { command } => user::answer(&place.config()?, &place.store().await?, command).await,
         Command::Gateway { command } => gateway::answer(place, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Completion { shell } => {
@@ -185,7 +187,7 @@ fn check(config: &Config) -> Result<(), Exit> {
 }
 
 /// What was asked for: the only thing that goes to standard output.
-fn out(text: &str) -> Result<(), Exit> {
+pub(crate) fn out(text: &str) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
@@ -196,7 +198,7 @@ fn out(text: &str) -> Result<(), Exit> {
 }
 
 /// A remark for the person at the terminal.
-fn note(text: std::fmt::Arguments<'_>) {
+pub(crate) fn note(text: std::fmt::Arguments<'_>) {
     // Nobody can be told that standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -21,6 +21,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         form: ListForm,
     },
+    /// Has everybody of an organisation sign in with a second factor, or no longer.
+    SecondFactor {
+        /// The name.
+        name: TenantName,
+        /// `required` or `optional`; what the configuration requires is required in any case.
+        #[arg(value_parser = ["required", "optional"])]
+        want: String,
+    },
     /// Removes an organisation that has no people, service accounts and gateways any more.
     Remove {
         /// The name.
@@ -38,6 +46,11 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
             Ok(())
         }
         Command::List { form } => list(store, form).await,
+        Command::SecondFactor { name, want } => {
+            store.require_second_factor(find(store, &name).await?.id, want == "required").await?;
+            note(format_args!("the second factor is {want} for everybody of {name}, from the next sign-in on"));
+            Ok(())
+        }
         Command::Remove { name } => {
             let tenant = find(store, &name).await?;
             match store.remove_tenant(tenant.id).await? {

@@ -7,10 +7,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Subcommand;
 use linkspan_protocol::id::Secret;
-use linkspan_server::access::{PasswordError, Passwords, Role, first_password};
+use linkspan_server::access::{
+    PasswordContext, PasswordError, Passwords, Role, WeakPassword, first_password, judge_password,
+};
+use linkspan_server::config::Config;
 use linkspan_server::store::{NewUser, RoleRef, Store, Tenant, TenantName, User, UserKind, UserName};
 
-use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, USAGE, json_line, note, out};
+use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, USAGE, account, json_line, note, out};
 
 /// Longest password read from standard input, in bytes; more is an accident.
 const INPUT_MAX: u64 = 4096;
@@ -35,6 +38,9 @@ pub(crate) enum Command {
         /// Reads the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
+        /// Prints a link with which the person chooses a password: good once, for 24 hours.
+        #[arg(long, conflicts_with = "password_stdin")]
+        link: bool,
     },
     /// Everybody who may sign in.
     List {
@@ -53,6 +59,28 @@ pub(crate) enum Command {
         /// A role as with `user add`, or `none`.
         role: String,
     },
+    /// Prints a link with which a person chooses a new password: good once, for 24 hours. Until then the old one is good.
+    Reset {
+        /// The name.
+        name: UserName,
+        /// Takes the second factor away as well, from somebody who has lost it; their sessions end.
+        #[arg(long)]
+        second_factor: bool,
+    },
+    /// Where a person is signed in.
+    Sessions {
+        /// The name.
+        name: UserName,
+        #[command(flatten)]
+        form: ListForm,
+    },
+    /// Signs a person out everywhere.
+    Logout {
+        /// The name.
+        name: UserName,
+    },
+    /// Prints a link that makes the first account, where there is nobody yet: good once, for an hour.
+    SetUp,
     /// Replaces a password and ends the person's sessions.
     Passwd {
         /// The name.
@@ -63,12 +91,15 @@ pub(crate) enum Command {
     },
 }
 
-pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> {
+pub(super) async fn answer(config: &Config, store: &Store, command: Command) -> Result<(), Exit> {
     match command {
-        Command::Add { name, role, tenant, password_stdin } => {
+        Command::Add { name, role, tenant, password_stdin, link } => {
             let tenant = super::tenant::find(store, &tenant).await?;
             let role = role_named(store, &tenant, &role).await?;
-            add(store, (&name, &tenant), role, password_stdin).await
+            // Without a hash no password is right until the link is used.
+            let hash = if link { String::new() } else { hash(config, &name, &password(password_stdin)?).await? };
+            add(store, (&name, &tenant), role, &hash).await?;
+            if link { account::invite(config, store, &name).await } else { Ok(()) }
         }
         Command::List { form } => list(store, form).await,
         Command::Remove { name } => {
@@ -79,10 +110,15 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
             Ok(())
         }
         Command::Role { name, role } => set_role(store, &name, &role).await,
+        Command::Reset { name, second_factor } => account::reset(config, store, &name, second_factor).await,
+        Command::Sessions { name, form } => account::sessions(config, store, &name, form).await,
+        Command::Logout { name } => account::logout(config, store, &name).await,
+        Command::SetUp => account::set_up(config, store).await,
         Command::Passwd { name, password_stdin } => {
-            let hash = hash(&password(password_stdin)?).await?;
+            let user = account::known(store, &name).await?;
+            let hash = hash(config, &name, &password(password_stdin)?).await?;
             if !store.replace_password(&name, &hash).await? {
-                return Err(nobody(&name));
+                return Err(account::elsewhere(&user));
             }
             note(format_args!("the password of {name} is replaced; all their sessions have ended"));
             Ok(())
@@ -97,7 +133,7 @@ pub(crate) async fn first_admin(store: &Store, dir: &Path) -> Result<(), Exit> {
     }
     let password = first_password();
     let path = dir.join("admin-password");
-    let hash = hash(&password).await?;
+    let hash = hashed(&password).await?;
     write_private(&path, &password)
         .with_context(|| format!("cannot write {}", path.display()))
         .map_err(|error| Exit { code: UNAVAILABLE, error })?;
@@ -111,10 +147,9 @@ async fn add(
     store: &Store,
     (name, tenant): (&UserName, &Tenant),
     role: Option<RoleRef>,
-    password_stdin: bool,
+    password_hash: &str,
 ) -> Result<(), Exit> {
-    let hash = hash(&password(password_stdin)?).await?;
-    let new = NewUser { tenant: tenant.id, kind: UserKind::Person, name, password_hash: &hash };
+    let new = NewUser { tenant: tenant.id, kind: UserKind::Person, name, password_hash };
     if store.add_member(new, role, BY).await?.is_none() {
         return Err(Exit::says(DATA, format_args!("there is a user {name} already; `user passwd` changes a password")));
     }
@@ -157,6 +192,8 @@ async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
                 "name": user.name,
                 "role": user.role,
                 "tenant": tenant(user),
+                "source": user.source,
+                "second_factor": user.second_factor,
                 "created": user.created.to_string(),
             })
         });
@@ -164,7 +201,8 @@ async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
     }
     let line = |user: &User| {
         let role = user.role.as_deref().unwrap_or("none");
-        let line = format!("{:<32} {role:<14} {}", user.name, tenant(user));
+        let (source, second) = (user.source.as_str(), if user.second_factor { "second factor" } else { "" });
+        let line = format!("{:<32} {role:<14} {:<14} {source:<6} {second}", user.name, tenant(user));
         format!("{}\n", line.trim_end())
     };
     out(&users.iter().map(line).collect::<String>())
@@ -193,14 +231,25 @@ fn first_line() -> Result<Secret, Exit> {
     Ok(Secret::new(text.lines().next().unwrap_or_default()))
 }
 
-async fn hash(password: &Secret) -> Result<String, Exit> {
+/// The hash of a password that an administrator chose. Who may do this can do anything with the database, so what is
+/// merely unwise is said and not refused.
+async fn hash(config: &Config, name: &UserName, password: &Secret) -> Result<String, Exit> {
+    match judge_password(password, &PasswordContext { name: name.as_str(), site: &config.site.console }) {
+        Ok(()) => {}
+        Err(error @ (WeakPassword::Short | WeakPassword::Long)) => return Err(Exit::new(DATA, error)),
+        Err(error) => note(format_args!("warning: {error}")),
+    }
+    hashed(password).await
+}
+
+async fn hashed(password: &Secret) -> Result<String, Exit> {
     Passwords::default().hash(password).await.map_err(|error| match error {
-        PasswordError::Short | PasswordError::Long => Exit::new(DATA, error),
+        PasswordError::Long => Exit::new(DATA, error),
         PasswordError::Busy | PasswordError::Broken(_) => Exit::new(UNAVAILABLE, error),
     })
 }
 
-fn nobody(name: &UserName) -> Exit {
+pub(super) fn nobody(name: &UserName) -> Exit {
     Exit::says(NO_USER, format_args!("there is no user {name}"))
 }
 

@@ -73,6 +73,20 @@ pub struct Access {
     pub session_lifetime: Duration,
     /// Without any request.
     pub session_idle: Duration,
+    /// Who must have a second factor.
+    pub second_factor: SecondFactor,
+}
+
+/// Who must have a second factor. Who has one is asked for it in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecondFactor {
+    /// Whoever likes to.
+    #[default]
+    Nobody,
+    /// Everybody whose password is checked here.
+    Everybody,
+    /// People of these roles.
+    Roles(Vec<String>),
 }
 
 /// Bounds that keep one party from using up what all need.
@@ -103,7 +117,11 @@ impl Default for Traffic {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { session_lifetime: Duration::from_hours(12), session_idle: Duration::from_hours(2) }
+        Self {
+            session_lifetime: Duration::from_hours(12),
+            session_idle: Duration::from_hours(2),
+            second_factor: SecondFactor::Nobody,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
-use super::{Access, Config, Limits, Listen, Site, Store, Tls, Traffic, sqlite_in};
+use super::{Access, Config, Limits, Listen, SecondFactor, Site, Store, Tls, Traffic, sqlite_in};
 
 pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::of(source);
@@ -119,11 +119,12 @@ fn store(root: &Section<'_>, base: &Path, state_dir: &Path, problems: &mut Probl
 }
 
 fn access(root: &Section<'_>, problems: &mut Problems<'_>) -> Access {
-    let section = root.section("access", &["session_lifetime", "session_idle"], problems);
+    let section = root.section("access", &["session_lifetime", "session_idle", "second_factor"], problems);
     let fallback = Access::default();
     let access = Access {
         session_lifetime: section.text("session_lifetime", problems, duration).unwrap_or(fallback.session_lifetime),
         session_idle: section.text("session_idle", problems, duration).unwrap_or(fallback.session_idle),
+        second_factor: second_factor(&section, problems),
     };
     if let Some(at) = section.at_key("session_idle").filter(|_| access.session_idle > access.session_lifetime) {
         problems.add(at, "`session_idle` may not be longer than `session_lifetime`");
@@ -140,6 +141,20 @@ fn traffic(root: &Section<'_>, problems: &mut Problems<'_>) -> Traffic {
     });
     let keep_months = section.number("keep_months", 1..1201, problems).and_then(|number| u32::try_from(number).ok());
     Traffic { zone: zone.unwrap_or(fallback.zone), keep_months: keep_months.unwrap_or(fallback.keep_months) }
+}
+
+fn second_factor(section: &Section<'_>, problems: &mut Problems<'_>) -> SecondFactor {
+    let is_role =
+        |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    let words = section.texts("second_factor", problems, |text| {
+        let fits = is_role(text).then(|| text.to_owned());
+        fits.ok_or_else(|| format!("`{text}` is not a role; write `optional`, `required`, or a list of roles"))
+    });
+    match words.unwrap_or_default() {
+        words if words.is_empty() || words == ["optional"] => SecondFactor::Nobody,
+        words if words == ["required"] => SecondFactor::Everybody,
+        words => SecondFactor::Roles(words),
+    }
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
@@ -221,6 +236,7 @@ mod tests {
             "self_signed",
             "session_lifetime",
             "session_idle",
+            "second_factor",
             "max_connections",
             "api_requests",
             "drain",
@@ -237,6 +253,18 @@ mod tests {
         }
         let found = parse(&all, Path::new("/etc/linkspan")).unwrap_err();
         assert_eq!(found.len(), 1, "only self_signed stands against the files: {found:?}");
+    }
+
+    #[test]
+    fn who_must_have_a_second_factor_is_said_in_a_word_or_by_roles() {
+        let with = |value: &str| parse(&format!("{SMALL}[access]\nsecond_factor = {value}\n"), Path::new("/"));
+        let said = |value: &str| with(value).unwrap().access.second_factor;
+        assert_eq!(said("\"optional\""), SecondFactor::Nobody);
+        assert_eq!(said("\"required\""), SecondFactor::Everybody);
+        assert_eq!(said("[\"admin\", \"technician\"]"), SecondFactor::Roles(vec!["admin".into(), "technician".into()]));
+        let told = with("[\"ad min\"]").unwrap_err()[0].to_string();
+        assert!(told.contains("`ad min` is not a role"), "{told}");
+        assert!(with("true").is_err());
     }
 
     #[test]

@@ -3,11 +3,14 @@
 mod audit;
 mod changes;
 mod devices;
+mod failures;
 mod gateways;
 mod grants;
 mod groups;
 mod identity;
+mod links;
 mod roles;
+mod second_factors;
 mod sessions;
 mod tenants;
 mod tickets;
@@ -28,17 +31,20 @@ use tokio::sync::watch;
 
 pub use audit::AuditEnds;
 pub use devices::Device;
+pub(crate) use failures::Failed;
 pub use gateways::{Gateway, Seen};
 pub use grants::{Grant, GrantTo, NewGrant};
 pub use groups::Group;
 pub use identity::{Certificate, CertificateView, Fingerprint, IdentityView, Issue, Proven};
+pub(crate) use links::LinkFor;
 pub use roles::{OwnRole, Removal, RoleRef, is_label};
-pub(crate) use sessions::SessionFound;
-pub use sessions::{SessionId, SessionKind};
+pub(crate) use sessions::{NewSession, SessionFound};
+pub use sessions::{SessionId, SessionKind, SessionListed};
 pub use tenants::{Tenant, TenantName, TenantNameError, TenantRemoval};
 pub(crate) use tickets::Ticket;
 pub use traffic::{By, DataCap, LinkCount, Month, NotAMonth, TrafficKey, TrafficQuery, TrafficSum};
-pub use users::{NewUser, User, UserKind, UserName, UserNameError};
+pub(crate) use users::LoginFound;
+pub use users::{NewUser, Source, User, UserKind, UserName, UserNameError};
 
 pub use crate::rights::{GatewayId, Role, UserId};
 

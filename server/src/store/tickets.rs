@@ -72,14 +72,16 @@ mod tests {
 
     use super::*;
     use crate::store::tests::fresh;
-    use crate::store::{Role, SessionKind};
+    use crate::store::{NewSession, Role, SessionKind};
 
     const TICKET: Ticket<'static> = Ticket { token: "t", host: "plc1.z.test", nonce: "n" };
 
     async fn with_session(store: &Store) -> SessionId {
         let user = store.add_user(&"anna".parse().unwrap(), Role::Operator, "h").await.unwrap().unwrap();
         let later = Timestamp::now() + Duration::from_secs(60);
-        store.add_session(user, SessionKind::Console, "s", later).await.unwrap()
+        let kind = SessionKind::Console;
+        let new = NewSession { kind, token: "s", expires: later, address: None, agent: None };
+        store.add_session(user, new).await.unwrap()
     }
 
     #[tokio::test]

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 use utoipa::ToSchema;
 
 use super::grants::{GrantTo, NewGrant, write_grant};
-use super::{RoleRef, Store, StoreError, damaged, fresh_id, time_from};
+use super::{RoleRef, SessionId, Store, StoreError, damaged, fresh_id, time_from};
 use crate::rights::{Role, Scope, TenantId, UserId, When};
 
 /// Longest user name, long enough for an e-mail address.
@@ -85,6 +85,47 @@ impl fmt::Display for UserName {
     }
 }
 
+/// Who knows whether a person is who they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// This server: it keeps the password's hash.
+    Local,
+    /// A directory, asked over LDAP.
+    Ldap,
+    /// An OpenID provider.
+    Oidc,
+}
+
+impl Source {
+    /// The word used in the API and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Ldap => "ldap",
+            Self::Oidc => "oidc",
+        }
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "local" => Ok(Self::Local),
+            "ldap" => Ok(Self::Ldap),
+            "oidc" => Ok(Self::Oidc),
+            other => Err(damaged("source of a person")(other)),
+        }
+    }
+}
+
+/// What is needed of a person to look at their password.
+#[derive(Clone, Debug)]
+pub(crate) struct LoginFound {
+    pub(crate) user: UserId,
+    pub(crate) source: Source,
+    /// The hash; none where nobody chose a password here.
+    pub(crate) password: Option<String>,
+}
+
 /// A person as a list shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -96,19 +137,23 @@ pub struct User {
     pub tenant: TenantId,
     /// The role they were added with, on everything in their tenant.
     pub role: Option<String>,
+    /// Who knows whether they are who they say.
+    pub source: Source,
+    /// Whether they sign in with a second factor.
+    pub second_factor: bool,
     /// Since when they are known.
     pub created: Timestamp,
 }
 
 /// Columns of a person.
-type Row = (i64, i64, String, Option<String>, Option<String>, i64);
+type Row = (i64, i64, String, Option<String>, Option<String>, String, i64, i64);
 
 /// A query for people; `g` is the grant of the role they were added with.
 macro_rules! people {
     ($rest:literal) => {
         concat!(
-            "SELECT u.id, u.tenant_id, u.name, g.role, r.name, u.created FROM users u ",
-            "LEFT JOIN grants g ON g.user_id = u.id AND g.standing = 1 LEFT JOIN roles r ON r.id = g.role_id ",
+            "SELECT u.id, u.tenant_id, u.name, g.role, r.name, u.source, COALESCE(f.proven, 0), u.created ",
+            "FROM users u LEFT JOIN second_factors f ON f.user_id = u.id LEFT JOIN grants g ON g.user_id = u.id AND g.standing = 1 LEFT JOIN roles r ON r.id = g.role_id ",
             $rest
         )
     };
@@ -133,28 +178,11 @@ impl Store {
         role: Option<RoleRef>,
         by: &str,
     ) -> Result<Option<UserId>, StoreError> {
-        let id = UserId(fresh_id()?);
         let mut change = self.change().await?;
-        let sql = "INSERT INTO users (id, tenant_id, kind, name, password, created) VALUES ($1, $2, $3, $4, $5, $6) \
-                   ON CONFLICT (name) DO NOTHING";
-        let done = sqlx::query(sql)
-            .bind(id.0)
-            .bind(new.tenant.0)
-            .bind(new.kind.as_str())
-            .bind(new.name.as_str())
-            .bind(new.password_hash)
-            .bind(Timestamp::now().as_millisecond())
-            .execute(&mut *change)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Ok(None);
-        }
-        if let Some(role) = role {
-            stand(&mut change, (new.tenant, id), role, by).await?;
-        }
+        let added = add_to(&mut change, new, role, by).await?;
         // Nobody can be signed in as somebody who was not there.
         change.commit_quietly().await?;
-        Ok(Some(id))
+        Ok(added)
     }
 
     /// Gives somebody another role on everything in their tenant, in place of the one they were added with.
@@ -195,6 +223,35 @@ impl Store {
         row.map(user).transpose()
     }
 
+    /// The person of this name, wherever they belong.
+    pub async fn person(&self, name: &UserName) -> Result<Option<User>, StoreError> {
+        let query = sqlx::query_as(people!("WHERE u.name = $1 AND u.kind = 'person'"));
+        let row: Option<Row> = query.bind(name.as_str()).fetch_optional(&self.pool).await?;
+        row.map(user).transpose()
+    }
+
+    /// The names of all roles that somebody has, on whatever and whenever.
+    pub(crate) async fn roles_of(&self, user: UserId) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT COALESCE(g.role, r.name) FROM grants g LEFT JOIN roles r ON r.id = g.role_id \
+                   WHERE g.user_id = $1 OR g.group_id IN (SELECT group_id FROM members WHERE user_id = $1)";
+        let rows: Vec<(Option<String>,)> = sqlx::query_as(sql).bind(user.0).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().filter_map(|(role,)| role).collect())
+    }
+
+    /// Whether somebody's tenant wants a second factor of everybody.
+    pub(crate) async fn tenant_requires(&self, user: UserId) -> Result<bool, StoreError> {
+        let sql = "SELECT t.second_factor FROM users u JOIN tenants t ON t.id = u.tenant_id WHERE u.id = $1";
+        let row: Option<(i64,)> = sqlx::query_as(sql).bind(user.0).fetch_optional(&self.pool).await?;
+        Ok(row.is_some_and(|(required,)| required != 0))
+    }
+
+    /// Has a tenant want a second factor of everybody, or no longer.
+    pub async fn require_second_factor(&self, tenant: TenantId, required: bool) -> Result<(), StoreError> {
+        let sql = "UPDATE tenants SET second_factor = $2 WHERE id = $1";
+        sqlx::query(sql).bind(tenant.0).bind(i64::from(required)).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Removes a person with all their sessions; false if there was none of that name.
     pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
         let mut change = self.change().await?;
@@ -204,28 +261,75 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Replaces a password and ends all sessions that the old one had opened; false if there is nobody of that name.
+    /// Replaces a password and ends all sessions that the old one had opened; false if there is nobody of that name, or
+    /// their password is not kept here.
     pub async fn replace_password(&self, name: &UserName, password_hash: &str) -> Result<bool, StoreError> {
-        let mut change = self.change().await?;
-        let done = sqlx::query("UPDATE users SET password = $1 WHERE name = $2 AND kind = 'person'")
-            .bind(password_hash)
-            .bind(name.as_str())
-            .execute(&mut *change)
-            .await?;
-        sqlx::query("DELETE FROM sessions WHERE user_id IN (SELECT id FROM users WHERE name = $1)")
-            .bind(name.as_str())
-            .execute(&mut *change)
-            .await?;
-        change.commit().await?;
-        Ok(done.rows_affected() == 1)
+        match self.user_for_login(name).await? {
+            Some(found) => self.put_password(found.user, password_hash, None).await,
+            None => Ok(false),
+        }
     }
 
-    /// Who a name is, and the hash of the password.
-    pub(crate) async fn user_for_login(&self, name: &UserName) -> Result<Option<(UserId, String)>, StoreError> {
-        let sql = "SELECT id, password FROM users WHERE name = $1 AND kind = 'person'";
-        let row: Option<(i64, String)> = sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
-        Ok(row.map(|(id, password)| (UserId(id), password)))
+    /// Replaces a password, and ends all sessions but `but`, half sign-ins and links that the old one was good for.
+    pub(crate) async fn put_password(
+        &self,
+        user: UserId,
+        password_hash: &str,
+        but: Option<SessionId>,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let sql = "UPDATE users SET password = $1 WHERE id = $2 AND source = 'local'";
+        let done = sqlx::query(sql).bind(password_hash).bind(user.0).execute(&mut *change).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        for sql in ["DELETE FROM account_links WHERE user_id = $1", "DELETE FROM half_sign_ins WHERE user_id = $1"] {
+            sqlx::query(sql).bind(user.0).execute(&mut *change).await?;
+        }
+        let but = but.map_or(-1, |session| session.0);
+        let sql = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2";
+        sqlx::query(sql).bind(user.0).bind(but).execute(&mut *change).await?;
+        change.commit().await?;
+        Ok(true)
     }
+
+    /// What is needed to look at the password of somebody who says this name.
+    pub(crate) async fn user_for_login(&self, name: &UserName) -> Result<Option<LoginFound>, StoreError> {
+        let sql = "SELECT id, source, password FROM users WHERE name = $1 AND kind = 'person'";
+        let row: Option<(i64, String, String)> =
+            sqlx::query_as(sql).bind(name.as_str()).fetch_optional(&self.pool).await?;
+        let Some((id, source, password)) = row else { return Ok(None) };
+        let password = Some(password).filter(|hash| !hash.is_empty());
+        Ok(Some(LoginFound { user: UserId(id), source: Source::from_text(&source)?, password }))
+    }
+}
+
+/// Adds somebody; none if the name is taken.
+pub(super) async fn add_to(
+    change: &mut SqliteConnection,
+    new: NewUser<'_>,
+    role: Option<RoleRef>,
+    by: &str,
+) -> Result<Option<UserId>, StoreError> {
+    let id = UserId(fresh_id()?);
+    let sql = "INSERT INTO users (id, tenant_id, kind, name, password, created) VALUES ($1, $2, $3, $4, $5, $6) \
+               ON CONFLICT (name) DO NOTHING";
+    let done = sqlx::query(sql)
+        .bind(id.0)
+        .bind(new.tenant.0)
+        .bind(new.kind.as_str())
+        .bind(new.name.as_str())
+        .bind(new.password_hash)
+        .bind(Timestamp::now().as_millisecond())
+        .execute(&mut *change)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    if let Some(role) = role {
+        stand(change, (new.tenant, id), role, by).await?;
+    }
+    Ok(Some(id))
 }
 
 /// Grants a role on everything in a tenant.
@@ -258,9 +362,10 @@ pub(super) fn kind_from(text: &str) -> Result<UserKind, StoreError> {
     }
 }
 
-fn user((id, tenant, name, role, own_role, created): Row) -> Result<User, StoreError> {
-    let (id, tenant, created) = (UserId(id), TenantId(tenant), time_from(created)?);
-    Ok(User { id, name, tenant, role: role.or(own_role), created })
+fn user((id, tenant, name, role, own_role, source, second_factor, created): Row) -> Result<User, StoreError> {
+    let (id, tenant, source, created) =
+        (UserId(id), TenantId(tenant), Source::from_text(&source)?, time_from(created)?);
+    Ok(User { id, name, tenant, role: role.or(own_role), source, second_factor: second_factor != 0, created })
 }
 
 #[cfg(test)]
@@ -284,7 +389,7 @@ mod tests {
         assert_eq!(store.add_user(&name, Role::Admin, "h2").await.unwrap(), None);
         assert_eq!(store.users().await.unwrap()[0].role.as_deref(), Some("operator"));
         assert!(store.replace_password(&name, "h3").await.unwrap());
-        assert_eq!(store.user_for_login(&name).await.unwrap().unwrap().1, "h3");
+        assert_eq!(store.user_for_login(&name).await.unwrap().unwrap().password.as_deref(), Some("h3"));
         assert!(store.remove_user(&name).await.unwrap());
         assert!(!store.remove_user(&name).await.unwrap());
         assert!(!store.replace_password(&name, "h4").await.unwrap());

@@ -145,11 +145,7 @@ pub(crate) fn how_long(since: Timestamp, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    use crate::access::Credential;
-    use crate::rights::{Rights, TenantId, UserId};
-    use crate::store::{SessionId, UserKind};
+    use crate::ui::tests::who;
 
     fn view(name: &str) -> DeviceView {
         let service = |name: &str, kind: &str, url: Option<&str>| ServiceView {
@@ -166,19 +162,6 @@ mod tests {
             online: true,
             since: Some(Timestamp::UNIX_EPOCH),
             services: vec![service("web", "http", Some("https://plc1.z.test/")), service("ssh", "ssh", None)],
-        }
-    }
-
-    fn who() -> Principal {
-        let expires = Timestamp::MAX;
-        Principal {
-            user: UserId(1),
-            tenant: TenantId::DEFAULT,
-            kind: UserKind::Person,
-            name: "otto".into(),
-            credential: Credential::Session(SessionId(1)),
-            expires,
-            rights: Arc::new(Rights::none(TenantId::DEFAULT)),
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Login<'a> {
     pub(crate) name: &'a str,
     /// Why it did not work.
     pub(crate) error: Option<&'a str>,
+    /// What has just been done.
+    pub(crate) done: Option<&'a str>,
 }
 
 /// The page to sign in on.
@@ -26,6 +28,9 @@ pub(crate) fn login(login: Login<'_>) -> Markup {
             h1 { "Sign in" }
             @if let Some(host) = login.wanted {
                 p.notice { "You will go on to " strong { (host) } "." }
+            }
+            @if let Some(done) = login.done {
+                p.notice role="status" { (done) }
             }
             @if let Some(error) = login.error {
                 p.notice.bad role="alert" { (error) }
@@ -51,8 +56,9 @@ mod tests {
     #[test]
     fn what_was_typed_is_text() {
         let evil = "\"><script>alert(1)</script>";
-        let html = login(Login { next: evil, wanted: Some(evil), name: evil, error: Some(evil) }).into_string();
+        let html = login(Login { next: evil, wanted: Some(evil), name: evil, error: Some(evil), done: Some(evil) })
+            .into_string();
         assert!(!html.contains("<script"), "{html}");
-        assert_eq!(html.matches("&lt;script&gt;").count(), 4);
+        assert_eq!(html.matches("&lt;script&gt;").count(), 5);
     }
 }

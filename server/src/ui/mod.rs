@@ -1,18 +1,24 @@
 //! Pages for people: rendered here, readable on a phone, without a script and without anything loaded from elsewhere.
 
+mod account;
 mod devices;
 mod login;
+mod second_factor;
 mod way;
+mod welcome;
 
 use data_encoding::BASE64;
 use http::HeaderValue;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
+pub(crate) use account::{Account, account, change_password, set_up_second_factor, with_code};
 pub(crate) use devices::{devices, how_long};
 pub(crate) use login::{Login, login};
+pub(crate) use second_factor::{code, recovery_codes, required};
 pub use way::Part;
 pub(crate) use way::way;
+pub(crate) use welcome::{Welcome, choose_password, first_account, link_used};
 
 use crate::access::Principal;
 use crate::config::Site;
@@ -47,7 +53,8 @@ pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup
                 div {
                     a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
                     form method="post" action="/logout" {
-                        span.who.soft.small title=(format!("{} ({})", who.name, who.role().unwrap_or("single grants"))) { (who.name) }
+                        a.who.soft.small href="/account"
+                            title=(format!("{} ({})", who.name, who.role().unwrap_or("single grants"))) { (who.name) }
                         button.quiet.small type="submit" { "Sign out" }
                     }
                 }
@@ -131,8 +138,25 @@ fn document(title: &str, body: Markup) -> Markup {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::access::Credential;
+    use crate::rights::{Rights, TenantId, UserId};
+    use crate::store::{SessionId, UserKind};
+
+    pub(crate) fn who() -> Principal {
+        Principal {
+            user: UserId(1),
+            tenant: TenantId::DEFAULT,
+            kind: UserKind::Person,
+            name: "otto".into(),
+            credential: Credential::Session(SessionId(1)),
+            expires: jiff::Timestamp::MAX,
+            rights: Arc::new(Rights::none(TenantId::DEFAULT)),
+        }
+    }
 
     #[test]
     fn a_page_stands_alone_and_its_style_is_the_one_allowed() {

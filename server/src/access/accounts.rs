@@ -1,0 +1,223 @@
+//! Accounts: choosing and changing passwords, links for one use, and a person's sessions.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use linkspan_protocol::id::Secret;
+
+use super::password_rules::{Context, WeakPassword, judge};
+use super::{Access, Inner, PasswordError, Principal, SessionId, SignInError, Token};
+use crate::rights::UserId;
+use crate::store::{LinkFor, SessionListed, Source, StoreError, User, UserName};
+
+/// How long the link for the first account is good: the start of the server is read at once, or never.
+pub const FIRST_LINK_LIFE: Duration = Duration::from_hours(1);
+/// How long a link to choose a password is good: it has to find its reader.
+pub const PASSWORD_LINK_LIFE: Duration = Duration::from_hours(24);
+
+/// Why a password was not chosen or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    /// It is too easy to guess, or too long.
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
+    /// The link was used, has expired, or never was.
+    #[error("this link has been used or has expired; ask for a new one")]
+    LinkUsed,
+    /// Somebody else keeps this person's password.
+    #[error("this password is not kept here: change it where it is")]
+    NotHere,
+    /// The present password or code is not right, or there were too many attempts.
+    #[error(transparent)]
+    NotYou(#[from] SignInError),
+}
+
+impl From<StoreError> for ChooseError {
+    fn from(error: StoreError) -> Self {
+        Self::NotYou(error.into())
+    }
+}
+
+impl From<PasswordError> for ChooseError {
+    fn from(error: PasswordError) -> Self {
+        Self::NotYou(error.into())
+    }
+}
+
+impl Access {
+    /// A link to choose a password, for somebody whose password is kept here; earlier ones are void. None if it is not.
+    pub async fn password_link(&self, user: &User) -> Result<Option<(Token, Timestamp)>, StoreError> {
+        if user.source != Source::Local {
+            return Ok(None);
+        }
+        let (token, until) = (Token::random(), Timestamp::now() + PASSWORD_LINK_LIFE);
+        self.inner.store.add_password_link(user.id, &token.hash(), until).await?;
+        Ok(Some((token, until)))
+    }
+
+    /// What a link is for, if it is still good. Looking does not use it up: programs that look at links before people do
+    /// would.
+    pub(crate) async fn link(&self, token: &Token) -> Result<Option<LinkFor>, StoreError> {
+        self.inner.store.link(&token.hash()).await
+    }
+
+    /// Makes the first account, an admin's, with the link that the start of the server has shown.
+    pub(crate) async fn make_first_account(
+        &self,
+        token: &Token,
+        name: &UserName,
+        password: &Secret,
+        site: &str,
+    ) -> Result<(), ChooseError> {
+        let Inner { store, passwords, .. } = &*self.inner;
+        judge(password, &Context { name: name.as_str(), site })?;
+        if store.link(&token.hash()).await? != Some(LinkFor::FirstAccount) {
+            return Err(ChooseError::LinkUsed);
+        }
+        let hash = passwords.hash(password).await?;
+        store.make_first_account(&token.hash(), name, &hash).await?.map(|_| ()).ok_or(ChooseError::LinkUsed)
+    }
+
+    /// Chooses a password with a link; all sessions of the person end.
+    pub(crate) async fn choose_password(
+        &self,
+        token: &Token,
+        password: &Secret,
+        site: &str,
+    ) -> Result<(), ChooseError> {
+        let Inner { store, passwords, .. } = &*self.inner;
+        let Some(LinkFor::Password(name)) = store.link(&token.hash()).await? else { return Err(ChooseError::LinkUsed) };
+        judge(password, &Context { name: &name, site })?;
+        let hash = passwords.hash(password).await?;
+        store.choose_password(&token.hash(), &hash).await?.ok_or(ChooseError::LinkUsed)?;
+        Ok(())
+    }
+
+    /// Changes a person's password; all their sessions but this one end.
+    pub(crate) async fn change_password(
+        &self,
+        who: &Principal,
+        present: &Secret,
+        new: &Secret,
+        site: &str,
+    ) -> Result<(), ChooseError> {
+        self.check_own_password(who, present).await?;
+        judge(new, &Context { name: &who.name, site })?;
+        let hash = self.inner.passwords.hash(new).await?;
+        if !self.inner.store.put_password(who.user, &hash, who.session()).await? {
+            return Err(ChooseError::NotHere);
+        }
+        Ok(())
+    }
+
+    /// Whether this is the password of the person who is signed in: asked again before what a lost session must not do.
+    pub(crate) async fn check_own_password(&self, who: &Principal, password: &Secret) -> Result<(), ChooseError> {
+        let Inner { store, passwords, .. } = &*self.inner;
+        let Ok(name) = who.name.parse::<UserName>() else { return Err(ChooseError::NotHere) };
+        self.admit(name.as_str(), None).await?;
+        let kept = store.user_for_login(&name).await?.filter(|kept| kept.user == who.user);
+        if kept.as_ref().is_some_and(|kept| kept.source != Source::Local) {
+            return Err(ChooseError::NotHere);
+        }
+        if !passwords.check(password, kept.and_then(|kept| kept.password)).await? {
+            return Err(SignInError::Wrong.into());
+        }
+        self.forgive(name.as_str(), None).await;
+        Ok(())
+    }
+
+    /// A person's sessions, the one used last first.
+    pub async fn sessions(&self, user: UserId) -> Result<Vec<SessionListed>, StoreError> {
+        self.inner.store.sessions(user, self.inner.times.session_idle).await
+    }
+
+    /// Ends one session of a person; false if they have none of that name.
+    pub async fn end_session(&self, user: UserId, session: SessionId) -> Result<bool, StoreError> {
+        self.inner.store.end_session_of(user, session).await
+    }
+
+    /// Ends all sessions of a person but one; how many there were.
+    pub async fn end_sessions(&self, user: UserId, but: Option<SessionId>) -> Result<u64, StoreError> {
+        self.inner.store.end_sessions_of(user, but).await
+    }
+
+    /// How many recovery codes a person has left.
+    pub(crate) async fn recovery_codes_left(&self, user: UserId) -> Result<i64, StoreError> {
+        self.inner.store.recovery_codes_left(user).await
+    }
+
+    /// The person themselves gives the second factor up; sessions elsewhere end.
+    pub(crate) async fn give_up_second_factor(&self, who: &Principal) -> Result<(), StoreError> {
+        self.inner.store.remove_second_factor(who.user).await?;
+        self.end_sessions(who.user, who.session()).await.map(|_| ())
+    }
+
+    /// Takes the second factor from somebody who has lost it; their sessions end.
+    pub async fn remove_second_factor(&self, user: UserId) -> Result<bool, StoreError> {
+        let removed = self.inner.store.remove_second_factor(user).await?;
+        self.end_sessions(user, None).await?;
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::tests::{PASSWORD, sign_in, with_people};
+    use crate::access::{Attempt, SessionKind};
+
+    const NEW: &str = "a much better horse";
+
+    async fn otto(access: &Access) -> (Token, Principal) {
+        let token = sign_in(access, "otto", SessionKind::Api).await;
+        let who = access.by_bearer(token.expose()).await.unwrap().unwrap();
+        (token, who)
+    }
+
+    #[tokio::test]
+    async fn a_change_of_password_ends_all_other_sessions() {
+        let (_dir, _store, access) = with_people().await;
+        let (other, _) = otto(&access).await;
+        let (mine, who) = otto(&access).await;
+        let (old, new) = (Secret::new(PASSWORD), Secret::new(NEW));
+        let wrong = access.change_password(&who, &new, &new, "c.test").await;
+        assert!(matches!(wrong, Err(ChooseError::NotYou(SignInError::Wrong))), "{wrong:?}");
+        let weak = access.change_password(&who, &old, &Secret::new("password1"), "c.test").await;
+        assert!(matches!(weak, Err(ChooseError::Weak(_))), "{weak:?}");
+        access.change_password(&who, &old, &new, "c.test").await.unwrap();
+        assert!(access.by_bearer(other.expose()).await.unwrap().is_none());
+        assert!(access.by_bearer(mine.expose()).await.unwrap().is_some());
+        assert!(matches!(access.sign_in(Attempt::new("otto", &old, SessionKind::Api)).await, Err(SignInError::Wrong)));
+        access.sign_in(Attempt::new("otto", &new, SessionKind::Api)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_link_is_looked_at_often_and_used_once() {
+        let (_dir, store, access) = with_people().await;
+        let (session, _) = otto(&access).await;
+        let user = store.person(&"otto".parse().unwrap()).await.unwrap().unwrap();
+        let (token, _) = access.password_link(&user).await.unwrap().unwrap();
+        for _ in 0..3 {
+            assert_eq!(access.link(&token).await.unwrap(), Some(LinkFor::Password("otto".into())));
+        }
+        assert!(access.by_bearer(session.expose()).await.unwrap().is_some(), "nothing has happened yet");
+        let weak = access.choose_password(&token, &Secret::new("otto-1234"), "c.test").await;
+        assert!(matches!(weak, Err(ChooseError::Weak(_))), "{weak:?}");
+        access.choose_password(&token, &Secret::new(NEW), "c.test").await.unwrap();
+        assert!(access.by_bearer(session.expose()).await.unwrap().is_none(), "all sessions have ended");
+        let again = access.choose_password(&token, &Secret::new(NEW), "c.test").await;
+        assert!(matches!(again, Err(ChooseError::LinkUsed)), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn sessions_are_seen_and_ended_by_their_owner_alone() {
+        let (_dir, _store, access) = with_people().await;
+        let (token, who) = otto(&access).await;
+        let anna = sign_in(&access, "anna", SessionKind::Api).await;
+        let anna = access.by_bearer(anna.expose()).await.unwrap().unwrap();
+        assert_eq!(access.sessions(who.user).await.unwrap().len(), 1);
+        assert!(!access.end_session(anna.user, who.session().unwrap()).await.unwrap());
+        assert!(access.end_session(who.user, who.session().unwrap()).await.unwrap());
+        assert!(access.by_bearer(token.expose()).await.unwrap().is_none());
+    }
+}
