@@ -227,8 +227,8 @@ const CONTROL_LAST: u8 = 0x47;
 /// Bytes that the head of a DATA frame can take at most: type, stream, length.
 pub const DATA_HEAD_MAX: usize = 1 + 8 + 4;
 
-/// Bytes that a FIN frame can take at most: type, stream.
-pub const FIN_MAX: usize = 1 + 8;
+/// Bytes that a RESET frame can take at most: type, stream, reason, length, text. A FIN is shorter.
+pub const RESET_MAX: usize = 1 + 8 + 8 + 2 + REASON_MAX;
 
 /// Bytes that the head of a CLOSE frame can take at most: type, length.
 pub const CLOSE_HEAD_MAX: usize = 1 + 2;
@@ -251,6 +251,26 @@ impl Frame {
             | Self::Fin(_)
             | Self::Reset(..)
             | Self::Control { .. } => true,
+        }
+    }
+
+    /// The stream that the frame is about.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Hello(_)
+            | Self::Welcome(_)
+            | Self::Refused(_)
+            | Self::Close(_)
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Ack(_)
+            | Self::Control { .. } => None,
+            Self::Open(id, _)
+            | Self::Opened(id)
+            | Self::Data(id, _)
+            | Self::Window(id, _)
+            | Self::Fin(id)
+            | Self::Reset(id, _) => Some(*id),
         }
     }
 

@@ -51,6 +51,25 @@ pub const SERVER_WINDOW: u32 = 256 * 1024;
 /// Bytes of one stream that may wait to be sent, beyond which its writer waits: two data frames keep the link busy.
 pub const SEND_QUEUE_MAX: usize = 64 * 1024;
 
+/// Bytes that one stream may queue at least, however much the others have queued: nobody is locked out.
+pub const SEND_QUEUE_MIN: usize = 4 * 1024;
+
+/// The ceiling for all data that one end of a link holds, in bytes, where nothing else is configured.
+pub const MEMORY: usize = 16_000_000;
+
+/// The least such ceiling: below it, one message on its way would be too much.
+pub const MEMORY_MIN: usize = 500_000;
+
+/// Bytes that quiet streams may have unacknowledged beyond the share of bulk: some screenfuls of terminal output.
+pub const QUIET_RESERVE: usize = 64 * 1024;
+
+/// Time for which a session outlives its link, where nothing else is configured: a hole in coverage, a router's new
+/// address, a restart of a proxy.
+pub const RESUME_WITHIN: Duration = Duration::from_secs(120);
+
+/// Bytes that PONG, ACK and PING can take together in front of a message.
+pub const SIGNS_MAX: usize = 3 * (1 + 8);
+
 /// Streams open at once on one link, unless the gateway's Hello says less.
 pub const STREAMS_MAX: u32 = 1024;
 
@@ -63,6 +82,10 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(500);
 
 /// Sequenced frames received after which an ACK is sent even though nothing else is.
 pub const ACK_FRAMES: u64 = 64;
+
+/// Bytes received after which an ACK is sent even though nothing else is: less than any end may keep
+/// ([`MEMORY_MIN`]), so that no sender ever waits for [`ACK_DELAY`].
+pub const ACK_BYTES: usize = 32 * 1024;
 
 /// Time after which a received frame is acknowledged even though nothing else is sent. Long, since on an idle link each
 /// packet costs the SIM some 90 bytes; until then an ACK rides along with whatever goes out.

@@ -86,6 +86,14 @@ impl Liveness {
         self.role == Role::Gateway
     }
 
+    /// The session goes on over a new link, on which something has just been heard.
+    pub(crate) fn relinked(&mut self, now: Instant) {
+        (self.heard, self.last) = (now, now);
+        (self.unacked_since, self.asked, self.ping) = (None, None, None);
+        self.wanted = false;
+        (self.pulse.suspect, self.pulse.waits) = (false, false);
+    }
+
     /// A message came.
     pub(crate) fn heard(&mut self, now: Instant) {
         if self.asked.take().is_some() && std::mem::take(&mut self.pulse.waits) {

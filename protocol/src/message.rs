@@ -52,6 +52,9 @@ pub struct Hello {
     /// The session to go on with, if there was one on an earlier link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Seconds for which the gateway keeps a session whose link is lost; absent if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_within_s: Option<u32>,
 }
 
 /// "I was in this session and have received so many sequenced frames": what each end says on a new link.
@@ -61,6 +64,14 @@ pub struct Resume {
     pub session: String,
     /// Sequenced frames received in it so far.
     pub received: u64,
+    /// Counts the attempts to resume this session, from 1: one that arrives after a later one is not taken.
+    #[serde(default, skip_serializing_if = "is_uncounted")]
+    pub attempt: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_uncounted(attempt: &u32) -> bool {
+    *attempt == 0
 }
 
 /// The server's answer to a [`Hello`] it accepts.
@@ -87,6 +98,9 @@ pub struct Welcome {
     /// Seconds by which the clock is ahead of UTC after which the server begins its months; for counting data.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub utc_offset_s: i32,
+    /// Seconds for which the server keeps a session whose link is lost; absent if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_within_s: Option<u32>,
     /// Names of optional abilities.
     #[serde(default)]
     pub capabilities: Vec<String>,

@@ -169,7 +169,8 @@ fn hello() -> Hello {
         window: 131_072,
         max_streams: 1024,
         capabilities: vec!["resume".into()],
-        resume: Some(Resume { session: "s1".into(), received: 42 }),
+        resume: Some(Resume { session: "s1".into(), received: 42, attempt: 0 }),
+        resume_within_s: None,
     }
 }
 
@@ -219,6 +220,7 @@ fn welcome_as_json() {
         window: 262_144,
         ping_after_s: 55,
         ping_after_max_s: None,
+        resume_within_s: None,
         time: 1_790_000_000,
         utc_offset_s: 0,
         capabilities: vec![],

@@ -15,7 +15,8 @@ use linkspan_protocol::session::{Session, SessionError};
 use crate::pair::{GATEWAY, Offer, Pair, Random, SERVER, target};
 
 fn session(role: Role, now: Instant) -> Session {
-    let settings = Settings { receive_window: 16 * 1024, send_window: 16 * 1024, max_streams: 8 };
+    let settings =
+        Settings { receive_window: 16 * 1024, send_window: 16 * 1024, max_streams: 8, ..Settings::default() };
     Session::new(role, settings, PING_AFTER, now)
 }
 

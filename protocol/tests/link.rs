@@ -54,7 +54,7 @@ fn run<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>
 }
 
 fn settings() -> Settings {
-    Settings { receive_window: 64 * 1024, send_window: 64 * 1024, max_streams: 256 }
+    Settings { receive_window: 64 * 1024, send_window: 64 * 1024, max_streams: 256, ..Settings::default() }
 }
 
 async fn linked(buffer: usize) -> Link {
@@ -480,6 +480,7 @@ fn hello() -> Hello {
         max_streams: 10,
         capabilities: vec![],
         resume: None,
+        resume_within_s: None,
     }
 }
 
@@ -492,6 +493,7 @@ fn answer(version: u32) -> Welcome {
         window: 65_536,
         ping_after_s: 55,
         ping_after_max_s: None,
+        resume_within_s: None,
         time: 0,
         utc_offset_s: 0,
         capabilities: vec![],

@@ -98,7 +98,8 @@ fn an_early_answer_is_not_overtaken_by_the_reset_behind_it() {
 
 #[test]
 fn two_ends_that_finish_and_let_go_do_not_wait_for_each_other() {
-    let mut pair = Pair::new(Offer { server_window: 16 * 1024, gateway_window: 16 * 1024, max_streams: 10 });
+    let mut pair =
+        Pair::new(Offer { server_window: 16 * 1024, gateway_window: 16 * 1024, max_streams: 10, ..Offer::default() });
     let id = pair.open();
     for end in [SERVER, GATEWAY] {
         assert_eq!(pair.write(end, id, &[1; SEND_QUEUE_MAX]), SEND_QUEUE_MAX);

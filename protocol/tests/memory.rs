@@ -44,7 +44,8 @@ fn live() -> isize {
 
 fn session(role: Role) -> Session {
     let window = GATEWAY_WINDOW;
-    let settings = Settings { receive_window: window, send_window: window, max_streams: STREAMS_MAX };
+    let settings =
+        Settings { receive_window: window, send_window: window, max_streams: STREAMS_MAX, ..Settings::default() };
     Session::new(role, settings, PING_AFTER, Instant::now())
 }
 

@@ -30,9 +30,9 @@ use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
 use edge::tls::{Certificates, GatewayCa, Source, TlsError};
-use link::Gate;
 use link::presence::Presence;
 use link::registry::Registry;
+use link::{Gate, Keeping};
 use observe::{Metrics, Observer};
 use porter::Porter;
 use store::Store;
@@ -106,7 +106,9 @@ impl Server {
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
         let keepers = (presence.clone(), traffic.clone());
-        let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone());
+        let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
+        let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
+            .keeping(keeping);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let audit = Audit::start(store.clone());
         audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));

@@ -91,12 +91,17 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// Time for open connections to end by themselves when the gateway stops.
     pub drain: Duration,
+    /// Time for which open connections outlive a lost link; zero for not at all.
+    pub resume: Duration,
+    /// Bytes of data that may be held for the link, in all.
+    pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (connect_timeout, drain) = (Duration::from_secs(10), Duration::from_secs(5));
-        Self { max_streams: 256, connect_timeout, idle_timeout: None, drain }
+        let (resume, memory) = (limits::RESUME_WITHIN, limits::MEMORY);
+        Self { max_streams: 256, connect_timeout, idle_timeout: None, drain, resume, memory }
     }
 }
 
@@ -320,10 +325,15 @@ fn limits(mut section: Section<'_>) -> Limits {
         connect_timeout: section.duration("connect_timeout", tenth..=300 * second).unwrap_or(default.connect_timeout),
         idle_timeout: section.duration("idle_timeout", second..=720 * hour),
         drain: section.duration("drain", Duration::ZERO..=hour).unwrap_or(default.drain),
+        resume: section.duration("resume", Duration::ZERO..=hour).unwrap_or(default.resume),
+        memory: section.parsed("memory", |text| value::memory(text, &MEMORY)).unwrap_or(default.memory),
     };
     section.finish();
     limits
 }
+
+/// What `[limits] memory` may be.
+const MEMORY: std::ops::RangeInclusive<usize> = limits::MEMORY_MIN..=1_000_000_000;
 
 #[cfg(test)]
 mod tests;

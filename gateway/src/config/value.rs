@@ -118,6 +118,16 @@ pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
     amount(text, &UNITS).ok_or_else(|| Wrong::new("this is not an amount of data", form))
 }
 
+/// An amount of memory within bounds, written like [`bytes`].
+pub(super) fn memory(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Wrong> {
+    let bytes = usize::try_from(bytes(text)?).ok();
+    bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
+        let instead =
+            format!("write an amount from \"{} kB\" to \"{} MB\"", range.start() / 1000, range.end() / 1_000_000);
+        Wrong::new("the amount of memory is out of range", instead)
+    })
+}
+
 /// Bytes per second: "500 kbit/s", "2 Mbit/s", "100 kB/s". The least is what a terminal needs.
 pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
     const UNITS: [(&str, u64); 4] = [("kbit/s", 125), ("Mbit/s", 125_000), ("kB/s", 1000), ("MB/s", 1_000_000)];
@@ -315,6 +325,18 @@ mod tests {
         for far in ["0s", "2h", "18446744073709551615h"] {
             assert!(duration(far, &range).unwrap_err().what.contains("out of range"), "{far}");
         }
+    }
+
+    #[test]
+    fn an_amount_of_memory_has_a_range() {
+        let range = 500_000..=1_000_000_000;
+        assert_eq!(memory("1MB", &range), Ok(1_000_000));
+        assert_eq!(memory("500 kB", &range), Ok(500_000));
+        assert!(memory("1", &range).unwrap_err().what.contains("not an amount"));
+        for far in ["499 kB", "1001 MB", "1 TB"] {
+            assert!(memory(far, &range).unwrap_err().what.contains("out of range"), "{far}");
+        }
+        assert_eq!(memory("1 kB", &range).unwrap_err().instead, "write an amount from \"500 kB\" to \"1000 MB\"");
     }
 
     #[test]

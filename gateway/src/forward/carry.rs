@@ -2,23 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use linkspan_protocol::driver::{ResetReason, Stream};
 use linkspan_protocol::frame::Target;
 use linkspan_protocol::pipe::{PipeReason, pipe};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::board::{Board, Counted};
 use super::target::{Names, Refusal, reach};
 use crate::config::{Config, TargetHost};
-
-/// Time for what a device sent before it cut the connection to go out: 64 KiB on a slow line. Devices that answer a
-/// request and then reset are common, and their answer must arrive.
-const CUT: Duration = Duration::from_secs(2);
 
 /// Carries one stream.
 pub(super) struct Carrier {
@@ -96,7 +90,10 @@ impl Carrier {
             // It takes no more, but what it had to say has gone to its end. After a reset, which a write may be the first
             // to hear of, the end that is read next is none.
             PipeReason::B(error) if device.saw_end && error.kind() != io::ErrorKind::ConnectionReset => {}
-            PipeReason::B(error) => device_cut(stream, &error).await,
+            // What it said before that arrives first: devices that answer a request and then reset are common.
+            PipeReason::B(error) => {
+                stream.reset_behind(ResetReason::DeviceReset, &format!("the device cut the connection: {error}"));
+            }
         }
     }
 }
@@ -104,17 +101,6 @@ impl Carrier {
 fn place(config: &Config, target: &Target) -> Option<Place> {
     let (host, service) = config.find(&target.device, &target.service)?;
     Some(Place { host: host.clone(), port: service.port, rate: service.rate })
-}
-
-/// Says that the device cut the connection. That overtakes what is not sent yet, so it waits, unless the other end has
-/// what it needs and ends the stream by itself.
-async fn device_cut(stream: &mut Stream, error: &io::Error) {
-    let other_end = async {
-        let mut unwanted = [0; 512];
-        while matches!(stream.read(&mut unwanted).await, Ok(1..)) {}
-    };
-    let _either = timeout(CUT, other_end).await;
-    stream.reset(ResetReason::DeviceReset, &format!("the device cut the connection: {error}"));
 }
 
 /// The device sees a reset instead of an orderly end.

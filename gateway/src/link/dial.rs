@@ -22,8 +22,11 @@ use super::{closed, proxy, tls};
 use crate::config::{HostPort, Server};
 use crate::platform::tcp;
 
+/// What a link is made of.
+pub(super) type Transport = TlsStream<TcpStream>;
+
 /// A WebSocket that leads to the server.
-pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<Transport>;
 
 /// Reaches the server and says hello. `at_step` hears of each step as it begins.
 pub(super) async fn dial(

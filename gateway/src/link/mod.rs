@@ -4,23 +4,23 @@ mod backoff;
 mod dial;
 mod failure;
 mod proxy;
+mod session;
 mod tls;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
-use linkspan_protocol::limits::{GATEWAY_WINDOW, PING_AFTER, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{
-    Close, CloseReason, DeviceRefused, GatewayToServer, Hello, ServerToGateway, TRAFFIC, VERSION, Welcome,
-};
+use linkspan_protocol::driver::{LinkEnd, LinkHandle};
+use linkspan_protocol::limits::GATEWAY_WINDOW;
+use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, GatewayToServer, Hello, ServerToGateway, VERSION};
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::backoff::{Backoff, Retry};
 pub use self::failure::{Failure, Step};
+use self::session::{Held, Joined};
 pub(crate) use self::tls::{Memory as TlsMemory, system_has_authorities};
 
 use crate::Phase;
@@ -103,12 +103,14 @@ impl Link {
     pub(crate) async fn run(mut self) -> Result<(), String> {
         let mut backoff = Backoff::default();
         let mut yielding = false;
+        let mut held = Held::default();
         loop {
             let config = self.config.borrow_and_update().clone();
-            let next = self.connect_and_serve(&config, &mut yielding, &mut backoff).await;
+            let next = self.connect_and_serve(&config, &mut held, &mut yielding, &mut backoff).await;
             let failure = match next {
                 Next::Stop => break,
                 Next::Redial => {
+                    held.end("the gateway's configuration changed");
                     backoff.reset();
                     yielding = false;
                     continue;
@@ -121,6 +123,7 @@ impl Link {
             tokio::select! {
                 () = sleep_until(until) => {}
                 () = config_moved(&mut self.config, &config) => {
+                    held.end("the gateway's configuration changed");
                     backoff.reset();
                     yielding = false;
                 }
@@ -131,8 +134,14 @@ impl Link {
         Ok(())
     }
 
-    async fn connect_and_serve(&mut self, config: &Config, yielding: &mut bool, backoff: &mut Backoff) -> Next {
-        let hello = self.hello(config, *yielding);
+    async fn connect_and_serve(
+        &mut self,
+        config: &Config,
+        held: &mut Held,
+        yielding: &mut bool,
+        backoff: &mut Backoff,
+    ) -> Next {
+        let hello = Hello { resume: held.resume(), ..self.hello(config, *yielding) };
         let report = self.report.clone();
         let dialed = tokio::select! {
             dialed = dial::dial(&config.server, &hello, &self.tls, |step| enter(&report, State::Dialing(step))) => dialed,
@@ -144,15 +153,27 @@ impl Link {
             Err(failure) => return Next::Failed(failure),
         };
         *yielding = false;
-        log::info!("connected to {} ({}) as {}", config.server.at, tame(&welcome.agent), config.identity.name);
+        let _counted = self.traffic.begin(socket.get_ref().get_ref().0, (welcome.time, welcome.utc_offset_s));
+        let joined = match held.join(socket, config, &hello, &welcome) {
+            Ok(joined) => joined,
+            Err(error) => return Next::Failed(Failure::new(Step::Hello, error.to_string(), "it will be tried again")),
+        };
+        let goes_on = joined.goes_on;
+        let session = if goes_on { ", where the session goes on" } else { "" };
+        log::info!("connected to {} ({}) as {}{session}", config.server.at, tame(&welcome.agent), config.identity.name);
         let began = Instant::now();
         self.report.send_modify(|report| {
             (report.state, report.since) = (State::Connected, began);
             report.connects = report.connects.saturating_add(1);
-            report.refused.clear();
             report.data_cap = None;
+            if !goes_on {
+                report.refused.clear();
+            }
         });
-        let (next, superseded) = self.serve(socket, &hello, &welcome).await;
+        let (next, superseded) = self.serve(joined, held).await;
+        if held.link_ended() {
+            log::info!("the session waits for the next link");
+        }
         *yielding = superseded;
         backoff.link_held(began.elapsed());
         next
@@ -170,26 +191,18 @@ impl Link {
             max_streams: config.limits.max_streams,
             capabilities: Vec::new(),
             resume: None,
+            resume_within_s: Some(u32::try_from(config.limits.resume.as_secs()).unwrap_or(u32::MAX)),
         }
     }
 
     /// Lives as long as the link does. True beside the reason: another gateway took over.
-    async fn serve(&mut self, socket: dial::Socket, hello: &Hello, welcome: &Welcome) -> (Next, bool) {
-        let settings = Settings {
-            receive_window: hello.window,
-            send_window: welcome.window.clamp(WINDOW_MIN, WINDOW_MAX),
-            max_streams: hello.max_streams,
-        };
-        let ping_after = match welcome.ping_after_s {
-            0 => PING_AFTER,
-            seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
-        };
-        let _counted = self.traffic.begin(socket.get_ref().get_ref().0, (welcome.time, welcome.utc_offset_s));
-        let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
+    async fn serve(&mut self, Joined { handle, driver, books, .. }: Joined, held: &mut Held) -> (Next, bool) {
+        let handle = &handle;
         let mut told = self.traffic.told();
-        let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
         let mut served = self.config.borrow_and_update().clone();
-        tell_devices(&handle, &served);
+        if held.is_news(&served) {
+            tell_devices(handle, &served);
+        }
         let mut driver = pin!(driver.run());
         let mut next = None;
         loop {
@@ -197,7 +210,7 @@ impl Link {
                 end = &mut driver => return ended(&end, next),
                 Some(incoming) = handle.accept() => self.forwarder.take(incoming),
                 Some(message) = handle.receive() => self.hear(&message),
-                Ok(()) = told.changed(), if books => tell_traffic(&handle, told.borrow_and_update().as_ref()),
+                Ok(()) = told.changed(), if books => tell_traffic(handle, told.borrow_and_update().as_ref()),
                 Ok(()) = self.config.changed(), if next.is_none() => {
                     let config = self.config.borrow_and_update().clone();
                     if moved(&served, &config) {
@@ -205,7 +218,8 @@ impl Link {
                         next = Some(Next::Redial);
                     } else {
                         // Even if it is the same list: what the server refused before may be free by now.
-                        tell_devices(&handle, &config);
+                        held.is_news(&config);
+                        tell_devices(handle, &config);
                     }
                     served = config;
                 }
@@ -292,7 +306,7 @@ fn ended(end: &LinkEnd, planned: Option<Next>) -> (Next, bool) {
     }
     match end {
         LinkEnd::Closed(close) => (Next::Failed(closed(close)), close.reason == CloseReason::Superseded),
-        LinkEnd::ClosedHere | LinkEnd::Lost(_) | LinkEnd::Session(_) => {
+        LinkEnd::ClosedHere | LinkEnd::Left | LinkEnd::Lost(_) | LinkEnd::Session(_) => {
             (Next::Failed(Failure::new(Step::Link, tame(&end.to_string()), "it will be tried again")), false)
         }
     }

@@ -190,13 +190,18 @@ impl Server {
             window: SERVER_WINDOW,
             ping_after_s: 55,
             ping_after_max_s: None,
+            resume_within_s: None,
             time: 0,
             utc_offset_s: 0,
             capabilities: Vec::new(),
         };
         welcome(&mut socket, &answer).await.unwrap();
-        let settings =
-            Settings { receive_window: SERVER_WINDOW, send_window: GATEWAY_WINDOW, max_streams: hello.max_streams };
+        let settings = Settings {
+            receive_window: SERVER_WINDOW,
+            send_window: GATEWAY_WINDOW,
+            max_streams: hello.max_streams,
+            ..Settings::default()
+        };
         let (handle, driver) = driver::link(socket, Role::Server, settings, Duration::from_secs(55));
         #[expect(clippy::disallowed_methods, reason = "a test's task ends with its runtime")]
         let end = tokio::spawn(driver.run());

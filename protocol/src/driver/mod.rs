@@ -1,44 +1,38 @@
 //! Runs a session over a real WebSocket, and hands its streams out as sockets to read and write.
 //!
-//! One future per link ([`Driver::run`]) owns the WebSocket; the session sits behind a plain mutex that is held for the
+//! One future per link ([`Driver::run`]) owns the WebSocket. A session that is resumable outlives its link: readers and
+//! writers of its streams wait until a later link goes on with it ([`LinkHandle::resume`]), or its owner gives it up; the session sits behind a plain mutex that is held for the
 //! time of one call and never across an await. Nothing is taken from the session before the socket has taken what came
 //! before, so that whose turn it is gets decided late.
 
 mod pulse;
+mod run;
+mod state;
 mod stream;
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream as _};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
+pub use self::run::Driver;
+use self::state::{Shared, State};
 pub use self::stream::{Resetter, Stream, failed, reset_of};
-use crate::frame::StreamId;
 pub use crate::frame::{Reset, ResetReason, Target};
-use crate::limits::{CLOSE_DEADLINE, MESSAGE_MAX};
+use crate::limits::MESSAGE_MAX;
 pub use crate::liveness::Pulse;
-use crate::message::{Close, CloseReason};
-use crate::mux::Event;
-pub use crate::mux::{OpenError, Role, Settings};
+use crate::message::Close;
+pub use crate::mux::{Memory, OpenError, Role, Settings};
+pub use crate::session::ResumeError;
 use crate::session::{ControlError, Session, SessionError};
 use crate::text::tame;
-
-/// WebSocket messages handled before writing gets its turn.
-const READ_BURST: usize = 16;
 
 /// Bytes of a link's buffer for what comes; a longer message gets room while it arrives. Every idle link holds one.
 const READ_BUFFER: usize = 1024;
@@ -59,27 +53,19 @@ pub fn link<S>(
     role: Role,
     settings: Settings,
     ping_after: Duration,
-) -> (LinkHandle, Driver<S>) {
-    let now = Instant::now();
-    let state = State {
-        session: Session::new(role, settings, ping_after, now.into_std()),
-        wakers: HashMap::new(),
-        driver: None,
-        stuck: None,
-        incoming: VecDeque::new(),
-        ended: false,
-    };
+) -> (LinkHandle, Driver<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = Session::new(role, settings, ping_after, Instant::now().into_std());
     let shared = Arc::new(Shared {
-        state: Mutex::new(state),
+        state: Mutex::new(State::new(session)),
         accept: Notify::new(),
         control: Notify::new(),
         pulse: Notify::new(),
+        moved: Notify::new(),
     });
-    let timer = Box::pin(sleep_until(now + ping_after));
-    (
-        LinkHandle { shared: shared.clone() },
-        Driver { socket, shared, timer, closing: false, fault: None, unflushed: false },
-    )
+    (LinkHandle { shared: shared.clone() }, Driver::new(socket, shared, 0))
 }
 
 /// A stream that the other end opened.
@@ -89,6 +75,31 @@ pub struct Incoming {
     pub target: Target,
     /// The stream; confirm or reset it.
     pub stream: Stream,
+}
+
+/// A session that is to go on over a new link, which has yet to be told so.
+#[derive(Debug)]
+pub struct Resumed {
+    shared: Arc<Shared>,
+    link: u64,
+    received: u64,
+}
+
+impl Resumed {
+    /// Sequenced frames that came so far: what the other end is to be told.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The driver of the new link.
+    pub fn over<S: AsyncRead + AsyncWrite + Unpin>(self, socket: WebSocketStream<S>) -> Driver<S> {
+        let mut state = self.shared.lock();
+        if state.link == self.link && !state.ended {
+            state.detached = None;
+        }
+        drop(state);
+        Driver::new(socket, self.shared, self.link)
+    }
 }
 
 /// Uses a link: opens or accepts streams, sends and receives control messages, closes it.
@@ -164,14 +175,85 @@ impl LinkHandle {
         }
     }
 
-    /// Says why and ends the link.
+    /// Says why and ends the link, and the session with it.
     pub fn close(&self, close: &Close) {
         let mut state = self.shared.lock();
+        if state.detached.is_some() {
+            drop(state);
+            return self.shared.end(&close.text);
+        }
         state.session.close(close);
         state.wake_driver();
         if let Some(waker) = state.stuck.take() {
             waker.wake();
         }
+    }
+
+    /// Takes the session off its link, whether or not that still seems alive, and returns how many sequenced frames came
+    /// over it: what the other end is to be told over a new link. Nothing more is heard from the old one.
+    pub fn detach(&self) -> u64 {
+        let mut state = self.shared.lock();
+        state.leave_link();
+        state.session.received()
+    }
+
+    /// Goes on over a new link, whose other end has received so many sequenced frames, in place of any older one.
+    ///
+    /// # Errors
+    /// [`ResumeError`], and then nothing has changed.
+    pub fn resume(&self, received: u64) -> Result<Resumed, ResumeError> {
+        let mut state = self.shared.lock();
+        if state.ended {
+            return Err(ResumeError::NotKept);
+        }
+        state.session.resume(received, Instant::now().into_std())?;
+        state.leave_link();
+        let (link, received) = (state.link, state.session.received());
+        drop(state);
+        self.shared.moved.notify_waiters();
+        Ok(Resumed { shared: self.shared.clone(), link, received })
+    }
+
+    /// How long the session has been without a link, if it is.
+    pub fn detached_for(&self) -> Option<Duration> {
+        self.shared.lock().detached.map(|since| since.elapsed())
+    }
+
+    /// Waits until the session goes on over another link, or ends.
+    pub async fn moved(&self) {
+        let mut moved = std::pin::pin!(self.shared.moved.notified());
+        moved.as_mut().enable();
+        if self.detached_for().is_some() && !self.has_ended() {
+            moved.await;
+        }
+    }
+
+    /// Ends the streams that were opened since the session has been without a link, if that was so long ago: they wait no
+    /// longer for its return.
+    pub fn give_up_new(&self, after: Duration, text: &str) {
+        let mut state = self.shared.lock();
+        if state.is_detached_for(after) {
+            state.session.mux.end_unsent(&Reset::new(ResetReason::LinkLost, text));
+            state.dispatch();
+        }
+    }
+
+    /// Ends the session if it has been without a link for so long.
+    pub fn give_up(&self, after: Duration, why: &str) {
+        let late = self.shared.lock().is_detached_for(after);
+        if late {
+            self.shared.end(why);
+        }
+    }
+
+    /// Ends the session, and its link if it has one, without a word to the other end.
+    pub fn end(&self, why: &str) {
+        self.shared.end(why);
+    }
+
+    /// Bytes held for the session: unread, queued and unacknowledged.
+    pub fn held(&self) -> usize {
+        self.shared.lock().session.held()
     }
 
     /// Streams open now.
@@ -200,294 +282,13 @@ pub enum LinkEnd {
     /// This end closed it.
     #[error("closed")]
     ClosedHere,
+    /// The session goes on over a newer link, or was ended here.
+    #[error("the session has left this link")]
+    Left,
     /// The connection ended without a word.
     #[error("connection lost: {0}")]
     Lost(String),
     /// The other end broke a rule, or fell silent.
     #[error(transparent)]
     Session(#[from] SessionError),
-}
-
-struct Shared {
-    state: Mutex<State>,
-    accept: Notify,
-    control: Notify,
-    pulse: Notify,
-}
-
-impl Shared {
-    /// No code panics while it holds the lock; if it did, the session is as good as before.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reset(&self, id: StreamId, reset: Reset) {
-        let mut state = self.lock();
-        state.session.mux.reset(id, reset);
-        state.dispatch();
-        state.wake_driver();
-    }
-}
-
-#[derive(Default)]
-struct StreamWakers {
-    read: Option<Waker>,
-    write: Option<Waker>,
-}
-
-struct State {
-    session: Session,
-    wakers: HashMap<StreamId, StreamWakers>,
-    /// The driver, while it has nothing to send.
-    driver: Option<Waker>,
-    /// The driver, while the socket takes nothing: only a close is worth waking it for.
-    stuck: Option<Waker>,
-    incoming: VecDeque<(StreamId, Target)>,
-    ended: bool,
-}
-
-impl State {
-    fn wake_driver(&mut self) {
-        if let Some(waker) = self.driver.take() {
-            waker.wake();
-        }
-    }
-
-    /// The next stream for [`LinkHandle::accept`], without those that were given up already.
-    fn next_incoming(&mut self) -> Option<(StreamId, Target)> {
-        while let Some((id, target)) = self.incoming.pop_front() {
-            if self.session.mux.is_opened(id).is_ok() {
-                return Some((id, target));
-            }
-            self.session.mux.release(id);
-        }
-        None
-    }
-
-    /// Wakes whom the session's events concern; true if a stream came in.
-    fn dispatch(&mut self) -> bool {
-        let mut came = false;
-        while let Some(event) = self.session.mux.poll_event() {
-            let waker = match event {
-                Event::Incoming(id, target) => {
-                    self.incoming.push_back((id, target));
-                    came = true;
-                    None
-                }
-                Event::Readable(id) => self.wakers.get_mut(&id).and_then(|wakers| wakers.read.take()),
-                Event::Writable(id) => self.wakers.get_mut(&id).and_then(|wakers| wakers.write.take()),
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
-        came
-    }
-}
-
-/// Moves a link's messages between its WebSocket and its session.
-pub struct Driver<S> {
-    socket: WebSocketStream<S>,
-    shared: Arc<Shared>,
-    timer: Pin<Box<Sleep>>,
-    /// This end's CLOSE is on its way, and the timer is its deadline; the other end hangs up when it has read it.
-    closing: bool,
-    /// The rule that the other end broke, while it is being told.
-    fault: Option<SessionError>,
-    unflushed: bool,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    /// Runs the link until it ends, and says why it did. Dropping the future ends the link as well.
-    pub async fn run(mut self) -> LinkEnd {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        self.end(&end.to_string());
-        end
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        loop {
-            // Reading comes first: after a pause of the whole process, what waits in the socket is a sign of life.
-            let more_to_read = match self.poll_read(cx) {
-                Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(end)) => return Poll::Ready(end),
-                Poll::Pending => false,
-            };
-            if let Poll::Ready(end) = self.poll_write(cx) {
-                return Poll::Ready(end);
-            }
-            if !more_to_read {
-                if let Poll::Ready(end) = self.poll_timer(cx) {
-                    return Poll::Ready(end);
-                }
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Handles messages that came: `Ready(Ok)` if there may be more.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkEnd>> {
-        for _ in 0..READ_BURST {
-            let message = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Poll::Ready(Err(self.lost(&error))),
-                None => return Poll::Ready(Err(self.hung_up())),
-            };
-            match message {
-                Message::Binary(bytes) => self.handle(bytes)?,
-                Message::Ping(_) => self.unflushed = true,
-                Message::Pong(_) | Message::Frame(_) => {}
-                Message::Close(_) => return Poll::Ready(Err(self.hung_up())),
-                Message::Text(_) => return Poll::Ready(Err(LinkEnd::Lost("a text message on a link".into()))),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn handle(&mut self, bytes: Bytes) -> Result<(), LinkEnd> {
-        if self.fault.is_some() {
-            return Ok(());
-        }
-        let mut state = self.shared.lock();
-        let before = state.session.pulse();
-        let handled = state.session.handle_message(bytes, Instant::now().into_std());
-        let after = state.session.pulse();
-        if (before.suspect, before.survived) != (after.suspect, after.survived) {
-            self.shared.pulse.notify_one();
-        }
-        if state.dispatch() {
-            self.shared.accept.notify_one();
-        }
-        if state.session.has_control() {
-            self.shared.control.notify_one();
-        }
-        if let Err(error) = handled {
-            state.session.close(&Close {
-                reason: CloseReason::Protocol,
-                text: error.to_string(),
-                retry_between_s: None,
-            });
-            self.fault = Some(error);
-            return Ok(());
-        }
-        match state.session.close_heard() {
-            Some(close) => Err(LinkEnd::Closed(close.clone())),
-            None => Ok(()),
-        }
-    }
-
-    /// Sends what may be sent, one message at a time; ready only when the link has ended.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        loop {
-            if self.unflushed {
-                match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
-                    Poll::Pending => {
-                        self.shared.lock().stuck = Some(cx.waker().clone());
-                        return Poll::Pending;
-                    }
-                }
-            }
-            let message = {
-                let mut state = self.shared.lock();
-                let message = state.session.poll_transmit(Instant::now().into_std());
-                state.dispatch();
-                if message.is_none() {
-                    state.driver = Some(cx.waker().clone());
-                }
-                message
-            };
-            let Some(message) = message else { return Poll::Pending };
-            if let Err(error) = Pin::new(&mut self.socket).start_send(Message::Binary(message)) {
-                return Poll::Ready(self.lost(&error));
-            }
-            self.unflushed = true;
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        if !self.closing && self.shared.lock().session.is_closing() {
-            self.closing = true;
-            self.timer.as_mut().reset(Instant::now() + CLOSE_DEADLINE);
-        }
-        if self.closing {
-            ready!(self.timer.as_mut().poll(cx));
-            return Poll::Ready(self.hung_up());
-        }
-        loop {
-            let due = Instant::from_std(self.shared.lock().session.poll_timeout());
-            // Setting a timer costs more than looking at the clock: one that is set too early is moved when it fires.
-            if due < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(due);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() < due {
-                continue;
-            }
-            let (handled, suspect) = {
-                let mut state = self.shared.lock();
-                (state.session.handle_timeout(Instant::now().into_std()), state.session.pulse().suspect)
-            };
-            if suspect {
-                self.shared.pulse.notify_one();
-            }
-            if let Err(error) = handled {
-                return Poll::Ready(error.into());
-            }
-            if let Poll::Ready(end) = self.poll_write(cx) {
-                return Poll::Ready(end);
-            }
-            // The socket may be stuck with an ACK or a ping in it; the next look at the clock must still come.
-            if Instant::from_std(self.shared.lock().session.poll_timeout()) <= Instant::now() {
-                self.timer.as_mut().reset(Instant::now() + Duration::from_secs(1));
-                ready!(self.timer.as_mut().poll(cx));
-            }
-        }
-    }
-
-    fn lost(&mut self, error: &WsError) -> LinkEnd {
-        match error {
-            WsError::ConnectionClosed | WsError::AlreadyClosed => self.hung_up(),
-            WsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.hung_up(),
-            _ if self.shared.lock().session.is_closing() => self.hung_up(),
-            error => LinkEnd::Lost(error.to_string()),
-        }
-    }
-
-    fn hung_up(&mut self) -> LinkEnd {
-        if let Some(fault) = self.fault.take() {
-            return fault.into();
-        }
-        if self.shared.lock().session.is_closing() {
-            LinkEnd::ClosedHere
-        } else {
-            LinkEnd::Lost("the other end hung up".into())
-        }
-    }
-}
-
-impl<S> Driver<S> {
-    fn end(&self, why: &str) {
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.ended, true) {
-            return;
-        }
-        state.session.end(why);
-        state.dispatch();
-        self.shared.accept.notify_one();
-        self.shared.control.notify_one();
-    }
-}
-
-impl<S> Drop for Driver<S> {
-    fn drop(&mut self) {
-        self.end("the link was dropped");
-    }
-}
-
-impl<S> fmt::Debug for Driver<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("closing", &self.closing).finish_non_exhaustive()
-    }
 }

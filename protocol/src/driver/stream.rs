@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Shared;
+use super::state::Shared;
 use crate::frame::{Reset, ResetReason, StreamId};
-use crate::mux::{KEPT, Read};
+use crate::mux::{Allow, KEPT, Read};
 
 /// One end of a stream. Shutting it down ends this end's direction (FIN); dropping it before both directions have ended
 /// resets it as cancelled. A read or write on a stream that was reset fails with the [`Reset`] as the inner error.
@@ -57,6 +57,14 @@ impl Stream {
     /// Ends both directions at once and says why.
     pub fn reset(&mut self, reason: ResetReason, text: &str) {
         self.shared.reset(self.id, Reset::new(reason, text));
+    }
+
+    /// Ends both directions once all that was written is sent, and says why. The stream may be dropped at once.
+    pub fn reset_behind(&mut self, reason: ResetReason, text: &str) {
+        let mut state = self.shared.lock();
+        state.session.mux.reset_behind(self.id, Reset::new(reason, text));
+        state.dispatch();
+        state.wake_driver();
     }
 
     /// Something that can reset this stream from elsewhere, as long as it lives.
@@ -147,7 +155,7 @@ impl AsyncRead for Stream {
                 Err(reset) if !some => return Poll::Ready(Err(failed(reset))),
                 Ok(Read::Wait | Read::End) | Err(_) => {}
             }
-            if state.session.mux.wants_to_send() {
+            if state.session.mux.wants_to_send(Allow::Short) {
                 state.wake_driver();
             }
             return Poll::Ready(Ok(()));

@@ -5,100 +5,19 @@
 
 mod buffer;
 mod stream;
+mod terms;
 mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use self::stream::Half;
+pub use self::terms::{Allow, Event, Memory, OpenError, Read, Role, Settings, Violation};
 use self::turns::Turns;
-use crate::frame::{DATA_HEAD_MAX, FIN_MAX, Frame, Reset, ResetReason, StreamId, Target, put_data_head};
+use crate::frame::{DATA_HEAD_MAX, Frame, RESET_MAX, Reset, ResetReason, StreamId, Target, put_data_head};
 use crate::limits::{DATA_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX, WINDOW_MIN};
-
-/// Which end of the link this is. It decides whose stream numbers are even.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Accepts streams and reaches devices.
-    Gateway,
-    /// Opens streams.
-    Server,
-}
-
-/// What the two ends agreed on in the handshake. Windows are taken for no less than [`WINDOW_MIN`] and no more than
-/// [`WINDOW_MAX`], by both ends alike.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Credit in bytes that this end gives on a new stream.
-    pub receive_window: u32,
-    /// Credit in bytes that the other end gives on a new stream.
-    pub send_window: u32,
-    /// Streams that may be open at once.
-    pub max_streams: u32,
-}
-
-/// Something the owner of the streams should look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The other end opened a stream.
-    Incoming(StreamId, Target),
-    /// The other end has reached the target, or something came to read, or the stream was reset.
-    Readable(StreamId),
-    /// There is room again for a writer that was told to wait, or the stream was reset.
-    Writable(StreamId),
-}
-
-/// Why a stream was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// The link has ended.
-    #[error("the link has ended")]
-    Closed,
-    /// As many streams are open as may be.
-    #[error("{limit} streams are open already")]
-    StreamLimit {
-        /// How many may be.
-        limit: u32,
-    },
-}
-
-/// What a reader gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// Some bytes, never none.
-    Data(Bytes),
-    /// Nothing yet: [`Event::Readable`] tells when.
-    Wait,
-    /// No more will come.
-    End,
-}
-
-/// A rule of the language that the other end broke. It ends the link.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// A stream number of the wrong end, or not larger than the last.
-    #[error("stream {0} may not be opened")]
-    StreamNumber(StreamId),
-    /// This end does not take streams.
-    #[error("this end opens streams, it does not take any")]
-    OpenNotTaken,
-    /// A frame for a stream that was never opened.
-    #[error("a frame for stream {0}, which was never opened")]
-    NeverOpened(StreamId),
-    /// More data than there was credit.
-    #[error("more data on stream {0} than it had credit for")]
-    Credit(StreamId),
-    /// More credit than a stream may have.
-    #[error("more credit for stream {0} than a stream may have")]
-    Window(StreamId),
-    /// Data, or another FIN, after FIN.
-    #[error("data on stream {0} after its end")]
-    AfterEnd(StreamId),
-    /// Answers pile up because the other end asks without reading.
-    #[error("too many answers wait for an end that does not read them")]
-    Flood,
-}
 
 /// All streams of a session at one end.
 #[derive(Debug)]
@@ -111,6 +30,8 @@ pub struct Mux {
     urgent: VecDeque<Frame>,
     turns: Turns,
     events: VecDeque<Event>,
+    /// Bytes that wait to be sent, over all streams.
+    queued: usize,
 }
 
 impl Mux {
@@ -127,12 +48,23 @@ impl Mux {
             urgent: VecDeque::new(),
             turns: Turns::default(),
             events: VecDeque::new(),
+            queued: 0,
         }
     }
 
     /// Streams open now.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Bytes that wait to be sent, over all streams.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Bytes that wait to be sent or read, over all streams.
+    pub fn held(&self) -> usize {
+        self.queued + self.streams.values().map(|stream| stream.receive.unread()).sum::<usize>()
     }
 
     /// Opens a stream to `target`. Data may be written at once.
@@ -182,7 +114,9 @@ impl Mux {
         if let Some(reset) = &stream.reset {
             return Err(reset.clone());
         }
-        let taken = stream.send.take(data, now).ok_or_else(gone)?;
+        let free = self.settings.memory.queued.saturating_sub(self.queued);
+        let taken = stream.send.take(data, free, now).ok_or_else(gone)?;
+        self.queued += taken;
         self.turns.schedule(id, &mut stream.send);
         Ok(taken)
     }
@@ -222,9 +156,31 @@ impl Mux {
             if !stream.is_over() {
                 self.urgent.push_back(Frame::Reset(id, reset.clone()));
             }
-            self.turns.forget(id);
-            stream.end(reset);
+            self.end(id, reset);
             self.events.extend([Event::Readable(id), Event::Writable(id)]);
+        }
+    }
+
+    /// Ends the stream in both directions once all that was written is sent.
+    pub fn reset_behind(&mut self, id: StreamId, reset: Reset) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.reset.is_none()
+        {
+            if stream.send.half == Half::Finished {
+                return self.reset(id, reset);
+            }
+            stream.send.half = Half::Finishing;
+            stream.last_word = Some(reset);
+            self.turns.schedule(id, &mut stream.send);
+        }
+    }
+
+    /// Ends both directions of a stream at this end.
+    fn end(&mut self, id: StreamId, reset: Reset) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            self.queued -= stream.send.queued();
+            stream.end(reset);
+            self.turns.forget(id);
         }
     }
 
@@ -261,8 +217,7 @@ impl Mux {
             && !stream.is_over()
         {
             self.urgent.push_back(Frame::Reset(id, gone()));
-            stream.end(gone());
-            self.turns.forget(id);
+            self.end(id, gone());
         }
     }
 
@@ -270,6 +225,7 @@ impl Mux {
     pub fn end_all(&mut self, reset: &Reset) {
         self.urgent.clear();
         self.turns = Turns::default();
+        self.queued = 0;
         for (id, stream) in &mut self.streams {
             if stream.reset.is_none() && !stream.is_over() {
                 stream.end(reset.clone());
@@ -277,6 +233,18 @@ impl Mux {
             self.events.extend([Event::Readable(*id), Event::Writable(*id)]);
         }
         self.streams.retain(|_, stream| !stream.released);
+    }
+
+    /// Ends every stream that the other end has not heard of yet, without a word to it.
+    pub fn end_unsent(&mut self, reset: &Reset) {
+        let unsent = |frame: &Frame| if let Frame::Open(id, _) = frame { Some(*id) } else { None };
+        let ids: Vec<StreamId> = self.urgent.iter().filter_map(unsent).collect();
+        self.urgent.retain(|frame| frame.stream().is_none_or(|id| !ids.contains(&id)));
+        for id in ids {
+            self.end(id, reset.clone());
+            self.events.extend([Event::Readable(id), Event::Writable(id)]);
+            self.remove_if_over(id);
+        }
     }
 
     /// The next thing to look at.
@@ -287,12 +255,15 @@ impl Mux {
     }
 
     /// Whether anything may be sent now.
-    pub fn wants_to_send(&self) -> bool {
-        !self.urgent.is_empty() || !self.turns.is_empty()
+    pub fn wants_to_send(&self, allow: Allow) -> bool {
+        allow >= Allow::Short && (!self.urgent.is_empty() || self.turns.has_any(allow))
     }
 
     /// Appends frames to a message until it has `max` bytes or nothing may be sent; returns how many.
-    pub fn fill(&mut self, message: &mut BytesMut, max: usize) -> u64 {
+    pub fn fill(&mut self, message: &mut BytesMut, max: usize, allow: Allow) -> u64 {
+        if allow == Allow::Nothing {
+            return 0;
+        }
         let mut frames = 0;
         while message.len() + OPEN_MAX + REASON_MAX < max
             && let Some(frame) = self.urgent.pop_front()
@@ -302,8 +273,8 @@ impl Mux {
         }
         give_back(&mut self.urgent);
         // What is urgent and found no room above leaves none here either: no DATA overtakes its OPEN.
-        while message.len() + DATA_HEAD_MAX + DATA_MAX + FIN_MAX <= max
-            && let Some(id) = self.turns.next()
+        while message.len() + DATA_HEAD_MAX + DATA_MAX + RESET_MAX <= max
+            && let Some(id) = self.turns.next(allow)
         {
             frames += self.fill_from(id, message);
         }
@@ -344,9 +315,8 @@ impl Mux {
                 }
             }
             Frame::Reset(id, reset) => {
-                if let Some(stream) = self.known(id)? {
-                    stream.end(reset);
-                    self.turns.forget(id);
+                if self.known(id)?.is_some() {
+                    self.end(id, reset);
                     self.events.extend([Event::Readable(id), Event::Writable(id)]);
                     self.remove_if_over(id);
                 }
@@ -412,21 +382,27 @@ impl Mux {
         stream.send.class = None;
         let mut frames = 0;
         let data = stream.send.give(DATA_MAX);
+        self.queued -= data.len();
         if !data.is_empty() {
             put_data_head(message, id, data.len());
             message.put_slice(&data);
             frames += 1;
         }
-        if stream.send.half == Half::Finishing && stream.send.is_empty() {
-            stream.send.half = Half::Finished;
-            Frame::Fin(id).encode(message);
+        if stream.send.half == Half::Finishing && stream.send.queued() == 0 {
             frames += 1;
+            if let Some(reset) = stream.last_word.take() {
+                Frame::Reset(id, reset.clone()).encode(message);
+                stream.end(reset);
+            } else {
+                stream.send.half = Half::Finished;
+                Frame::Fin(id).encode(message);
+            }
         }
-        if stream.send.has_room_for_writer() {
+        if stream.send.has_room_for_writer(self.settings.memory.queued.saturating_sub(self.queued)) {
             self.events.push_back(Event::Writable(id));
         }
         self.turns.schedule(id, &mut stream.send);
-        if stream.released && stream.send.half == Half::Finished {
+        if stream.released && stream.reset.is_none() && stream.send.half == Half::Finished {
             self.cancel(id);
         }
         self.remove_if_over(id);

@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::turns::Class;
 use super::{Settings, Violation};
 use crate::frame::{Reset, StreamId};
-use crate::limits::{QUIET_BYTES, QUIET_PERIOD, SEND_QUEUE_MAX};
+use crate::limits::{QUIET_BYTES, QUIET_PERIOD, SEND_QUEUE_MAX, SEND_QUEUE_MIN};
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -18,6 +18,8 @@ pub(super) struct Stream {
     pub(super) opened: bool,
     /// Set once the stream ended before its time, by either end.
     pub(super) reset: Option<Reset>,
+    /// What it ends with at both ends once all that was written is sent, instead of a FIN.
+    pub(super) last_word: Option<Reset>,
     /// Whether the owner is gone.
     pub(super) released: bool,
 }
@@ -29,6 +31,7 @@ impl Stream {
             receive: Receiving::new(settings.receive_window),
             opened: false,
             reset: None,
+            last_word: None,
             released: false,
         }
     }
@@ -40,6 +43,7 @@ impl Stream {
 
     /// Ends both directions; what came before can still be read.
     pub(super) fn end(&mut self, reset: Reset) {
+        self.last_word = None;
         self.reset = Some(reset);
         self.send.half = Half::Finished;
         self.send.queue = BytesMut::new();
@@ -79,15 +83,16 @@ impl Sending {
         }
     }
 
-    /// Queues what there is room for; `None` after [`Sending::finish`].
-    pub(super) fn take(&mut self, data: &[u8], now: Instant) -> Option<usize> {
+    /// Queues what there is room for, with `free` bytes left for the queues of all streams; `None` after
+    /// [`Sending::finish`].
+    pub(super) fn take(&mut self, data: &[u8], free: usize, now: Instant) -> Option<usize> {
         if self.half != Half::Open {
             return None;
         }
         if self.queue.is_empty() {
             self.begin_period(now);
         }
-        let room = SEND_QUEUE_MAX.saturating_sub(self.queue.len());
+        let room = queue_limit(free).saturating_sub(self.queue.len());
         let (taken, rest) = data.split_at(room.min(data.len()));
         self.queue.extend_from_slice(taken);
         self.writer_waits = !rest.is_empty();
@@ -100,8 +105,9 @@ impl Sending {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// Bytes that wait to be sent.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Whether it may send now: data with credit for it, or its end.
@@ -123,8 +129,8 @@ impl Sending {
     }
 
     /// True once when a writer that waits can go on.
-    pub(super) fn has_room_for_writer(&mut self) -> bool {
-        self.queue.len() <= SEND_QUEUE_MAX / 2 && std::mem::take(&mut self.writer_waits)
+    pub(super) fn has_room_for_writer(&mut self, free: usize) -> bool {
+        self.queue.len() <= queue_limit(free) / 2 && std::mem::take(&mut self.writer_waits)
     }
 
     /// Quiet if all it has to say in its period is at most [`QUIET_BYTES`].
@@ -139,6 +145,12 @@ impl Sending {
             self.sent_in_period = 0;
         }
     }
+}
+
+/// What one stream may queue when `free` bytes are left for all: the fuller it gets the less, so that those who stall
+/// leave room for the others, and always a little, so that whoever can send does.
+fn queue_limit(free: usize) -> usize {
+    free.clamp(SEND_QUEUE_MIN, SEND_QUEUE_MAX)
 }
 
 #[derive(Debug)]
@@ -178,6 +190,11 @@ impl Receiving {
         self.discarding = true;
         self.buffer = Buffer::default();
         self.consumed = self.window - self.credit;
+    }
+
+    /// Bytes that wait for their reader.
+    pub(super) fn unread(&self) -> usize {
+        usize::try_from(self.window - self.credit - self.consumed).unwrap_or(usize::MAX)
     }
 
     pub(super) fn read(&mut self, max: usize) -> Option<Bytes> {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::give_back;
 use super::stream::Sending;
+use super::{Allow, give_back};
 use crate::frame::StreamId;
 
 /// How a stream behaves of late.
@@ -23,8 +23,9 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn is_empty(&self) -> bool {
-        self.quiet.is_empty() && self.bulk.is_empty()
+    /// Whether anybody may send now.
+    pub(super) fn has_any(&self, allow: Allow) -> bool {
+        (allow >= Allow::Quiet && !self.quiet.is_empty()) || (allow >= Allow::All && !self.bulk.is_empty())
     }
 
     /// Queues a stream up behind its like, if it may send and does not wait already.
@@ -41,8 +42,9 @@ impl Turns {
     }
 
     /// The next stream's turn. It no longer waits: schedule it again afterwards.
-    pub(super) fn next(&mut self) -> Option<StreamId> {
-        let next = self.quiet.pop_front().or_else(|| self.bulk.pop_front());
+    pub(super) fn next(&mut self, allow: Allow) -> Option<StreamId> {
+        let quiet = if allow >= Allow::Quiet { self.quiet.pop_front() } else { None };
+        let next = quiet.or_else(|| if allow >= Allow::All { self.bulk.pop_front() } else { None });
         give_back(&mut self.quiet);
         give_back(&mut self.bulk);
         next

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use linkspan_protocol::frame::{Reset, ResetReason, StreamId};
-use linkspan_protocol::mux::{Event, Read};
+use linkspan_protocol::mux::{Allow, Event, Read};
 
 use crate::pair::{GATEWAY, Offer, Pair, Random, SERVER, target};
 
@@ -30,25 +30,37 @@ struct Chaos {
     random: Random,
     streams: BTreeMap<StreamId, [End; 2]>,
     control: [VecDeque<Bytes>; 2],
+    /// Links are lost, and found again, once in so many steps.
+    faults: Option<usize>,
+    links: usize,
 }
 
 impl Chaos {
     fn new(seed: u64) -> Self {
+        Self::with_faults(seed, None)
+    }
+
+    fn with_faults(seed: u64, faults: Option<usize>) -> Self {
         let mut random = Random(seed);
         let windows = [16 * 1024, 20_001, 64 * 1024, 256 * 1024];
         let mut pair = Pair::new(Offer {
             server_window: windows[random.below(4)],
             gateway_window: windows[random.below(4)],
             max_streams: 1 + random.below(40) as u32,
+            resumable: faults.is_some(),
+            memory: [512 << 10, 1 << 20, 16 << 20][random.below(3)],
         });
         for wire in &mut pair.wires {
             wire.latency = Duration::from_millis(random.below(300) as u64);
             wire.depth = 1 + random.below(6);
         }
-        Self { pair, random, streams: BTreeMap::new(), control: Default::default() }
+        Self { pair, random, streams: BTreeMap::new(), control: Default::default(), faults, links: 1 }
     }
 
     fn step(&mut self) {
+        if self.faults.is_some_and(|often| self.random.one_in(often)) {
+            self.lose_or_find_link();
+        }
         match self.random.below(20) {
             0 => {
                 if let Ok(id) = self.pair.ends[SERVER].mux.open(target()) {
@@ -75,6 +87,29 @@ impl Chaos {
             }
             6 => self.listen(),
             _ => self.touch(),
+        }
+    }
+
+    fn lose_or_find_link(&mut self) {
+        if self.pair.linked {
+            let arrive = [self.random.below(4), self.random.below(4)];
+            return self.pair.cut(arrive);
+        }
+        match self.random.below(5) {
+            // HELLO is lost.
+            0 => {}
+            // WELCOME is lost, with what the server sends behind it.
+            1 => {
+                self.pair.hear_hello().unwrap();
+                self.pair.transmit(SERVER);
+                self.pair.cut([0, 0]);
+            }
+            // A long hole: nobody's timer runs.
+            2 => self.pair.now += Duration::from_secs(self.random.below(100) as u64),
+            _ => {
+                self.links += 1;
+                self.pair.rejoin();
+            }
         }
     }
 
@@ -185,6 +220,10 @@ impl Chaos {
 
     /// Ends everything in order, and checks that nothing was lost and nothing is left.
     fn wind_up(&mut self) {
+        self.faults = None;
+        if !self.pair.linked {
+            self.pair.rejoin();
+        }
         for wire in &mut self.pair.wires {
             wire.depth = 4;
         }
@@ -253,6 +292,25 @@ fn random_schedules_lose_and_mix_up_nothing() {
 }
 
 #[test]
+fn links_that_are_lost_at_any_moment_lose_and_double_nothing() {
+    let (mut links, mut time) = (0, Duration::ZERO);
+    // `make soak` asks for more.
+    let more = std::env::var("SOAK").map_or(1, |times| times.parse().unwrap());
+    for seed in seeds(30 * more) {
+        let _seed = Seed(seed);
+        let mut chaos = Chaos::with_faults(seed, Some([5, 30, 150][seed as usize % 3]));
+        let begun = chaos.pair.now;
+        for _ in 0..1500 {
+            chaos.step();
+        }
+        chaos.wind_up();
+        links += chaos.links;
+        time += chaos.pair.now - begun;
+    }
+    eprintln!("{links} links in {} hours of simulated time", time.as_secs() / 3600);
+}
+
+#[test]
 fn a_link_cut_anywhere_ends_every_stream_with_a_true_beginning() {
     for seed in seeds(25) {
         let _seed = Seed(seed);
@@ -279,7 +337,7 @@ fn a_link_cut_anywhere_ends_every_stream_with_a_true_beginning() {
         }
         for end in [SERVER, GATEWAY] {
             assert_eq!(chaos.pair.ends[end].mux.open_streams(), 0);
-            assert!(!chaos.pair.ends[end].mux.wants_to_send());
+            assert!(!chaos.pair.ends[end].mux.wants_to_send(Allow::All));
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use linkspan_protocol::frame::{Frame, StreamId, Target};
-use linkspan_protocol::limits::{MESSAGE_MAX, PING_AFTER, PING_DEADLINE};
-use linkspan_protocol::mux::{Event, Read, Role, Settings};
-use linkspan_protocol::session::{Session, SessionError};
+use linkspan_protocol::limits::{MEMORY, MESSAGE_MAX, PING_AFTER, PING_DEADLINE};
+use linkspan_protocol::mux::{Event, Memory, Read, Role, Settings};
+use linkspan_protocol::session::{ResumeError, Session, SessionError};
 
 pub(crate) const SERVER: usize = 0;
 pub(crate) const GATEWAY: usize = 1;
@@ -47,11 +47,20 @@ pub(crate) struct Offer {
     pub(crate) server_window: u32,
     pub(crate) gateway_window: u32,
     pub(crate) max_streams: u32,
+    pub(crate) resumable: bool,
+    /// What each end may hold.
+    pub(crate) memory: usize,
 }
 
 impl Default for Offer {
     fn default() -> Self {
-        Self { server_window: 256 * 1024, gateway_window: 128 * 1024, max_streams: 1024 }
+        Self {
+            server_window: 256 * 1024,
+            gateway_window: 128 * 1024,
+            max_streams: 1024,
+            resumable: false,
+            memory: MEMORY,
+        }
     }
 }
 
@@ -74,6 +83,9 @@ pub(crate) struct Wire {
 #[derive(Debug, Default)]
 struct Spy {
     sequenced: u64,
+    /// Sequenced frames that passed and are not known to have arrived; the first is the one after `arrived`.
+    passed: VecDeque<Frame>,
+    arrived: u64,
     allowed: HashMap<StreamId, u64>,
     newest: Option<StreamId>,
 }
@@ -84,6 +96,8 @@ pub(crate) struct Pair {
     pub(crate) now: Instant,
     windows: [u64; 2],
     spies: [Spy; 2],
+    /// Whether there is a link; without one nothing passes and no timer runs.
+    pub(crate) linked: bool,
 }
 
 impl Pair {
@@ -91,7 +105,13 @@ impl Pair {
         let now = Instant::now();
         // The gateway asks first, so that a healthy link carries one ping and one pong for each span of silence.
         let end = |role, receive_window, send_window, ping_after| {
-            let settings = Settings { receive_window, send_window, max_streams: offer.max_streams };
+            let settings = Settings {
+                receive_window,
+                send_window,
+                max_streams: offer.max_streams,
+                memory: Memory::of(offer.memory),
+                resumable: offer.resumable,
+            };
             Session::new(role, settings, ping_after, now)
         };
         let wire = || Wire {
@@ -111,11 +131,57 @@ impl Pair {
             now,
             windows: [offer.gateway_window.into(), offer.server_window.into()],
             spies: Default::default(),
+            linked: true,
         }
+    }
+
+    /// The link is lost. Of what is on its way, so many messages of each direction still arrive.
+    pub(crate) fn cut(&mut self, arrive: [usize; 2]) {
+        for from in [SERVER, GATEWAY] {
+            for _ in 0..arrive[from] {
+                self.deliver_one(from).unwrap();
+            }
+            self.wires[from].queue.clear();
+            self.ends[from].detach();
+        }
+        self.linked = false;
+    }
+
+    /// The server hears a gateway that wants to go on, and takes the session over.
+    pub(crate) fn hear_hello(&mut self) -> Result<(), ResumeError> {
+        let received = self.ends[GATEWAY].received();
+        self.ends[SERVER].resume(received, self.now)?;
+        self.rewind(SERVER);
+        Ok(())
+    }
+
+    /// The gateway hears that the session goes on.
+    pub(crate) fn hear_welcome(&mut self) -> Result<(), ResumeError> {
+        let received = self.ends[SERVER].received();
+        self.ends[GATEWAY].resume(received, self.now)?;
+        self.rewind(GATEWAY);
+        self.linked = true;
+        Ok(())
+    }
+
+    fn rewind(&mut self, from: usize) {
+        let received = self.ends[1 - from].received();
+        let spy = &mut self.spies[from];
+        spy.passed.drain(..usize::try_from(received - spy.arrived).unwrap());
+        (spy.arrived, spy.sequenced) = (received, received);
+    }
+
+    /// A later link goes on with the session.
+    pub(crate) fn rejoin(&mut self) {
+        self.hear_hello().unwrap();
+        self.hear_welcome().unwrap();
     }
 
     /// Lets both ends send what the wire takes, and delivers what is due.
     pub(crate) fn turn(&mut self) -> Result<(), SessionError> {
+        if !self.linked {
+            return Ok(());
+        }
         for end in [SERVER, GATEWAY] {
             self.transmit(end);
             self.deliver(end)?;
@@ -123,7 +189,7 @@ impl Pair {
         Ok(())
     }
 
-    fn transmit(&mut self, from: usize) {
+    pub(crate) fn transmit(&mut self, from: usize) {
         while self.wires[from].queue.len() < self.wires[from].depth
             && let Some(message) = self.ends[from].poll_transmit(self.now)
         {
@@ -140,7 +206,17 @@ impl Pair {
     fn inspect(&mut self, from: usize, mut message: Bytes) {
         while let Some(frame) = Frame::decode(&mut message).unwrap() {
             let spy = &mut self.spies[from];
-            spy.sequenced += u64::from(frame.is_sequenced());
+            if frame.is_sequenced() {
+                spy.sequenced += 1;
+                let place = usize::try_from(spy.sequenced - spy.arrived - 1).unwrap();
+                match spy.passed.get(place) {
+                    Some(before) => {
+                        assert_eq!(frame, *before, "what is sent again is unchanged and in order");
+                        continue;
+                    }
+                    None => spy.passed.push_back(frame.clone()),
+                }
+            }
             match &frame {
                 Frame::Open(id, _) => {
                     assert!(from == SERVER && id.0 % 2 == 0 && spy.newest.is_none_or(|newest| newest < *id), "{id}");
@@ -158,7 +234,13 @@ impl Pair {
             }
             self.wires[from].log.push(frame);
         }
-        assert_eq!(self.spies[from].sequenced, self.ends[from].sent().0, "the sender counts as the wire does");
+        let spy = &mut self.spies[from];
+        let passed = spy.arrived + spy.passed.len() as u64;
+        assert_eq!(passed, self.ends[from].sent().0, "the sender counts as the wire does");
+        let (arrived, sent) = (self.ends[1 - from].received(), spy.sequenced);
+        assert!(arrived <= sent);
+        spy.passed.drain(..usize::try_from(arrived - spy.arrived).unwrap());
+        spy.arrived = arrived;
     }
 
     /// Delivers to the other end what `from` sent and is due.
@@ -190,6 +272,10 @@ impl Pair {
     /// Lets time pass, and all happen that is due in it.
     pub(crate) fn advance(&mut self, span: Duration) -> Result<(), SessionError> {
         let end = self.now + span;
+        if !self.linked {
+            self.now = end;
+            return Ok(());
+        }
         loop {
             self.turn()?;
             self.turn()?;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use linkspan_protocol::limits;
 
 pub use reader::Problem;
 pub use site::Site;
@@ -98,6 +99,10 @@ pub struct Limits {
     pub api_requests: u32,
     /// For what is running to end when the server stops.
     pub drain: Duration,
+    /// Time for which open connections outlive a gateway's lost link; zero for not at all.
+    pub resume: Duration,
+    /// Bytes of data that may be held for one gateway's link, in all.
+    pub link_memory: usize,
 }
 
 /// How what is carried is counted.
@@ -127,7 +132,13 @@ impl Default for Access {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 18_000, api_requests: 50, drain: Duration::from_secs(10) }
+        Self {
+            max_connections: 18_000,
+            api_requests: 50,
+            drain: Duration::from_secs(10),
+            resume: limits::RESUME_WITHIN,
+            link_memory: 2 * limits::MEMORY,
+        }
     }
 }
 

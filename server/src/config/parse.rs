@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use linkspan_protocol::limits::MEMORY_MIN;
 
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
@@ -158,14 +159,15 @@ fn second_factor(section: &Section<'_>, problems: &mut Problems<'_>) -> SecondFa
 }
 
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
-    let keys = ["max_connections", "api_requests", "drain"];
+    let keys = ["max_connections", "api_requests", "drain", "resume", "link_memory"];
     let section = root.section("limits", &keys, problems);
     let fallback = Limits::default();
     let api_requests = section.number("api_requests", 0..1_000_001, problems).and_then(|n| u32::try_from(n).ok());
-    let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
     Limits {
         api_requests: api_requests.unwrap_or(fallback.api_requests),
-        drain: time("drain", fallback.drain),
+        drain: section.text("drain", problems, duration).unwrap_or(fallback.drain),
+        resume: section.text("resume", problems, duration_or_none).unwrap_or(fallback.resume),
+        link_memory: section.text("link_memory", problems, memory).unwrap_or(fallback.link_memory),
         max_connections: section
             .number("max_connections", 16..10_000_001, problems)
             .and_then(|number| usize::try_from(number).ok())
@@ -194,6 +196,33 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(time) if time <= LONGEST => Ok(time),
         Some(_) => Err(format!("`{text}` is too long; the longest time is a year, `8784h`")),
         None => Err(format!("`{text}` is not a time; write `30s`, `5m` or `12h`")),
+    }
+}
+
+/// The longest time for which connections may outlive their link.
+const RESUME_LONGEST: Duration = Duration::from_hours(1);
+
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    match text {
+        "0s" => Ok(Duration::ZERO),
+        text => match duration(text)? {
+            time if time <= RESUME_LONGEST => Ok(time),
+            _ => Err(format!("`{text}` is too long; the longest time is an hour, `1h`")),
+        },
+    }
+}
+
+/// What `link_memory` may be, in bytes.
+const MEMORY: std::ops::RangeInclusive<usize> = MEMORY_MIN..=1_000_000_000;
+
+fn memory(text: &str) -> Result<usize, String> {
+    let bytes = [("kB", 1000), ("MB", 1_000_000)].into_iter().find_map(|(unit, bytes)| {
+        let number = text.strip_suffix(unit)?.trim_end();
+        number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse::<usize>().ok()?.checked_mul(bytes)).flatten()
+    });
+    match bytes.filter(|bytes| MEMORY.contains(bytes)) {
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("`{text}` is not an amount of memory from 500 kB to 1000 MB; write `32 MB`")),
     }
 }
 
@@ -240,6 +269,8 @@ mod tests {
             "max_connections",
             "api_requests",
             "drain",
+            "resume",
+            "link_memory",
         ] {
             let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));
             assert!(example.lines().any(shown), "{key} is not in the example");
@@ -273,6 +304,19 @@ mod tests {
         assert_eq!(duration("8785h").unwrap_err(), "`8785h` is too long; the longest time is a year, `8784h`");
         for not in ["", "0s", "-5s", "5", "soon", "99999999999999999999h"] {
             assert_eq!(duration(not).unwrap_err(), format!("`{not}` is not a time; write `30s`, `5m` or `12h`"));
+        }
+    }
+
+    #[test]
+    fn links_have_bounds() {
+        assert_eq!(duration_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_none("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration_or_none("2h").unwrap_err(), "`2h` is too long; the longest time is an hour, `1h`");
+        assert_eq!(memory("32MB"), Ok(32_000_000));
+        assert_eq!(memory("500 kB"), Ok(500_000));
+        for not in ["", "MB", "32", "+1MB", "499 kB", "1001 MB", "1GB", "99999999999999999999MB"] {
+            let told = memory(not).unwrap_err();
+            assert_eq!(told, format!("`{not}` is not an amount of memory from 500 kB to 1000 MB; write `32 MB`"));
         }
     }
 

@@ -2,10 +2,12 @@
 
 mod hear;
 mod identify;
+mod member;
 pub mod presence;
 pub mod registry;
 pub mod revocation;
 mod rush;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -17,30 +19,26 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{Request, Response};
 use jiff::Timestamp;
-use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings};
+use linkspan_protocol::driver::{self, LinkEnd, Role, Settings};
 use linkspan_protocol::handshake::{self, HandshakeError};
-use linkspan_protocol::id::GatewayName;
-use linkspan_protocol::limits::{CLOSE_DEADLINE, PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{
-    Close, CloseReason, DeviceRefused, DeviceReport, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL,
-    ServerToGateway, TRAFFIC, VERSION, Welcome,
-};
+use linkspan_protocol::limits::{PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
+use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::hear::Heard;
 use self::identify::Doorkeeper;
+use self::member::Member;
 use self::presence::Presence;
-use self::registry::{Admission, Candidate, Registered, Registry};
+use self::registry::{Candidate, NoSession, Registry};
 use self::rush::{Arriving, Rush};
+pub use self::waiting::Keeping;
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
 use crate::observe::Metrics;
-use crate::store::{DataCap, Fingerprint, GatewayId, LinkCount, Proven, Seen, Store};
+use crate::store::{Fingerprint, Proven, Store};
 use crate::traffic::Traffic;
 
 /// Program and version, as told to gateways.
@@ -100,6 +98,7 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     doorkeeper: Doorkeeper,
     presence: Presence,
+    keeping: Keeping,
     rush: Rush,
     /// When gateways are asked to come back after a restart; decided once, while all are still here.
     returning: Arc<OnceLock<(u32, u32)>>,
@@ -108,7 +107,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate to `registry`; links close when `stop` is cancelled.
+    /// A gate to `registry`; links close when `stop` is cancelled, and sessions end with them.
     pub fn new(
         store: Store,
         registry: Registry,
@@ -117,8 +116,14 @@ impl Gate {
         stop: CancellationToken,
     ) -> Self {
         let doorkeeper = Doorkeeper::new(store.clone(), GRACE);
-        let (rush, returning) = (Rush::default(), Arc::default());
-        Self { store, registry, metrics, doorkeeper, presence, traffic, rush, returning, stop }
+        let (keeping, rush, returning) = (Keeping::default(), Rush::default(), Arc::default());
+        Self { store, registry, metrics, doorkeeper, presence, traffic, keeping, rush, returning, stop }
+    }
+
+    /// Lets sessions outlive their links.
+    #[must_use]
+    pub fn keeping(self, keeping: Keeping) -> Self {
+        Self { keeping, ..self }
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
@@ -127,8 +132,10 @@ impl Gate {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         // In a box of its own, since the way in takes more memory than the link that then stays for months.
-        if let Some((member, driver)) = Box::pin(self.let_in(socket, peer, arriving)).await {
-            member.run(driver).await;
+        match Box::pin(self.let_in(socket, peer, arriving)).await {
+            Some((member, Some(driver))) => member.run(driver).await,
+            Some((member, None)) => Box::pin(member.link_ended(&LinkEnd::Lost("it never was up".into()))).await,
+            None => {}
         }
     }
 
@@ -141,7 +148,7 @@ impl Gate {
         mut socket: WebSocketStream<S>,
         from: &Peer,
         _arriving: Arriving,
-    ) -> Option<(Member<'_>, driver::Driver<S>)>
+    ) -> Option<(Member<'_>, Option<driver::Driver<S>>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -199,7 +206,48 @@ impl Gate {
         refused(RefusedReason::Busy, "the server is stopping", Some(back))
     }
 
+    /// A driver is missing where a session was to go on and its new link was lost at once: it waits for the next.
     async fn welcome<S>(
+        &self,
+        mut socket: WebSocketStream<S>,
+        peer: SocketAddr,
+        proven: Proven,
+        hello: Hello,
+    ) -> Option<(Member<'_>, Option<driver::Driver<S>>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(resume) = &hello.resume else {
+            return self.begin(socket, peer, proven, hello).await.map(|(member, driver)| (member, Some(driver)));
+        };
+        match self.registry.resume(proven.id, proven.epoch, resume, peer) {
+            Ok((registered, link, resumed)) => {
+                let within = self.keeping.within(hello.resume_within_s);
+                let Proven { id, name, epoch, change } = proven;
+                let member = Member { gate: self, id, name, link, within, registered: Some(registered) };
+                let answer = self.answer(resume.session.clone(), Some(resumed.received()));
+                if let Err(error) = handshake::welcome(&mut socket, &answer).await {
+                    info!(gateway = %member.name, %peer, %error, "gateway left during the handshake");
+                    return Some((member, None));
+                }
+                member.came_back(peer, &hello.agent);
+                if self.registry.identity_change() != change {
+                    member.look_again(epoch).await;
+                }
+                Some((member, Some(resumed.over(socket))))
+            }
+            Err(late @ NoSession::Late) => {
+                self.refuse(&mut socket, &refused(RefusedReason::Busy, &late.to_string(), None)).await;
+                None
+            }
+            Err(error) => {
+                info!(gateway = %hello.name, %peer, %error, "a session does not go on");
+                self.begin(socket, peer, proven, hello).await.map(|(member, driver)| (member, Some(driver)))
+            }
+        }
+    }
+
+    async fn begin<S>(
         &self,
         mut socket: WebSocketStream<S>,
         peer: SocketAddr,
@@ -215,187 +263,44 @@ impl Gate {
             warn!("the system gives no random numbers");
             return None;
         };
-        if let Err(error) = handshake::welcome(&mut socket, &welcome(session, self.traffic.utc_offset())).await {
+        if let Err(error) = handshake::welcome(&mut socket, &self.answer(session.clone(), None)).await {
             info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
             return None;
         }
+        let within = self.keeping.within(hello.resume_within_s);
         let settings = Settings {
             receive_window: SERVER_WINDOW,
             send_window: hello.window.clamp(WINDOW_MIN, WINDOW_MAX),
             max_streams: hello.max_streams.clamp(1, STREAMS_MAX),
+            memory: self.keeping.memory(),
+            resumable: !within.is_zero(),
         };
         let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
         let Proven { id, name, epoch, change } = proven;
-        let candidate =
-            Candidate { link: link.clone(), instance: hello.instance, yielding: hello.yielding, peer, epoch };
-        let mut member = Member { gate: self, id, name, link, registered: None };
+        let (instance, yielding) = (hello.instance, hello.yielding);
+        let candidate = Candidate { link: link.clone(), session, instance, yielding, peer, epoch };
+        let mut member = Member { gate: self, id, name, link, within, registered: None };
         member.admit(candidate, &hello.agent).await;
         if self.registry.identity_change() != change {
             member.look_again(epoch).await;
         }
         Some((member, driver))
     }
-}
 
-/// One gateway's link while it is up.
-struct Member<'a> {
-    gate: &'a Gate,
-    id: GatewayId,
-    name: GatewayName,
-    link: LinkHandle,
-    registered: Option<Registered>,
-}
-
-impl Member<'_> {
-    async fn run<S>(self, driver: driver::Driver<S>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut running = std::pin::pin!(driver.run());
-        let end = tokio::select! {
-            end = &mut running => end,
-            () = self.converse() => (&mut running).await,
-            () = self.gate.stop.cancelled() => {
-                self.link.close(&Close {
-                    reason: CloseReason::Restarting,
-                    text: "the server is stopping".into(),
-                    retry_between_s: Some(self.gate.return_between()),
-                });
-                timeout(CLOSE_DEADLINE * 2, &mut running).await.unwrap_or(LinkEnd::ClosedHere)
-            }
-        };
-        Box::pin(self.leave(&end)).await;
-    }
-
-    async fn admit(&mut self, candidate: Candidate, agent: &str) {
-        let peer = candidate.peer;
-        match self.gate.registry.admit(self.id, candidate, Timestamp::now()) {
-            Ok((registered, admission)) => {
-                self.registered = Some(registered);
-                self.gate.metrics.links_admitted.inc();
-                match admission {
-                    Admission::First | Admission::Reconnected => {
-                        info!(gateway = %self.name, %peer, agent, "gateway connected");
-                    }
-                    Admission::TookOver(older) => {
-                        warn!(gateway = %self.name, %peer, %older, "another process with this gateway's identity took over");
-                    }
-                }
-                self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: Some(agent.to_owned()) });
-            }
-            Err(in_use) => {
-                info!(gateway = %self.name, %peer, "{in_use}; the newcomer stepped back");
-                self.link.close(&Close {
-                    reason: CloseReason::Superseded,
-                    text: in_use.to_string(),
-                    retry_between_s: None,
-                });
-            }
+    fn answer(&self, session: String, received: Option<u64>) -> Welcome {
+        Welcome {
+            version: VERSION,
+            agent: AGENT.into(),
+            session,
+            received,
+            window: SERVER_WINDOW,
+            ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
+            ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
+            resume_within_s: self.keeping.offer(),
+            time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
+            utc_offset_s: self.traffic.utc_offset(),
+            capabilities: vec![TRAFFIC.into()],
         }
-    }
-
-    /// The proof was looked up before something changed, and the link is here only since then: perhaps nobody saw it.
-    async fn look_again(&self, epoch: i64) {
-        match self.gate.store.identity_epoch(self.id).await {
-            Ok(now) if now == Some(epoch) => {}
-            Ok(_) => self.link.close(&revocation::revoked()),
-            Err(error) => {
-                warn!(gateway = %self.name, error = error.in_full(), "cannot check a gateway's identity again");
-                self.link.close(&revocation::revoked());
-            }
-        }
-    }
-
-    /// Answers the gateway's control messages until the link ends, or the gateway talks nonsense.
-    async fn converse(&self) {
-        while let Some(json) = self.link.receive().await {
-            match hear::read(&json) {
-                Ok(Heard::Devices { devices, refused, nameless }) if self.registered.is_some() => {
-                    if nameless > 0 {
-                        warn!(gateway = %self.name, nameless, "a gateway reports devices without a name that can be read");
-                    }
-                    Box::pin(self.take_devices(&devices, refused)).await;
-                }
-                Ok(Heard::Keepalive(seconds)) => {
-                    let asks = Duration::from_secs(seconds.into()).min(PING_AFTER_LONGEST);
-                    self.link.set_ping_after((asks + SERVER_PING_LATER).max(SERVER_PING_AFTER));
-                }
-                Ok(Heard::Traffic { month, sent, received }) if self.registered.is_some() => {
-                    self.take_traffic(&month, sent, received);
-                }
-                Ok(Heard::Devices { .. } | Heard::Traffic { .. } | Heard::Unknown) => {}
-                Err(error) => {
-                    warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
-                    self.link.close(&Close {
-                        reason: CloseReason::Protocol,
-                        text: format!("a control message cannot be read: {error}"),
-                        retry_between_s: None,
-                    });
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn take_devices(&self, devices: &[DeviceReport], mut refused: Vec<DeviceRefused>) {
-        match self.gate.store.report_devices(self.id, devices).await {
-            Ok(more) => {
-                refused.extend(more);
-                self.answer(&ServerToGateway::DevicesTaken { refused });
-            }
-            Err(error) => {
-                warn!(gateway = %self.name, error = error.in_full(), "cannot keep a gateway's list of devices");
-            }
-        }
-    }
-
-    /// A gateway without a cap is not answered: its link may be about to fall silent.
-    fn take_traffic(&self, month: &str, sent: u64, received: u64) {
-        let Ok(month) = month.parse() else {
-            tracing::debug!(gateway = %self.name, "a gateway counts for a month that is none");
-            return;
-        };
-        self.gate.traffic.hear(&self.name, month, LinkCount { sent, received, told: Timestamp::now() });
-        let standing = self.gate.traffic.standing(&self.name);
-        if standing.cap != DataCap::default() {
-            let lifted = standing.cap.lifted_until.and_then(|until| u64::try_from(until.as_second()).ok());
-            let DataCap { warn, hard, .. } = standing.cap;
-            self.answer(&ServerToGateway::DataCap { used: standing.used, warn, hard, lifted_until: lifted });
-        }
-    }
-
-    fn answer(&self, message: &ServerToGateway) {
-        if let Err(error) = self.link.send(message) {
-            // The link ends, or is choked: either way its end is logged by `leave`.
-            tracing::debug!(gateway = %self.name, %error, "control message not sent");
-        }
-    }
-
-    async fn leave(self, end: &LinkEnd) {
-        let Some(registered) = self.registered else { return };
-        let current = registered.is_current();
-        drop(registered);
-        if !current {
-            info!(gateway = %self.name, "older link ended: {end}");
-            return;
-        }
-        info!(gateway = %self.name, "gateway disconnected: {end}");
-        self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: None });
-    }
-}
-
-fn welcome(session: String, utc_offset_s: i32) -> Welcome {
-    Welcome {
-        version: VERSION,
-        agent: AGENT.into(),
-        session,
-        received: None,
-        window: SERVER_WINDOW,
-        ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
-        ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
-        time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
-        utc_offset_s,
-        capabilities: vec![TRAFFIC.into()],
     }
 }
 

@@ -3,6 +3,9 @@
 //! The newest link of a gateway wins, since after a hole in coverage the old one may look alive for minutes. The older
 //! one is told so; it comes back *yielding* and is not let in while the newer one lives. Two processes with one identity
 //! that fight all the same are slowed down to one change in [`TAKEOVER_PAUSE`].
+//!
+//! A gateway whose link was lost keeps its place while its session waits for the next link. To people it is connected as
+//! long as it is away but [`BRIEFLY`], and offline from then on.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use linkspan_protocol::driver::{LinkHandle, Stream, Target};
-use linkspan_protocol::message::{Close, CloseReason};
+use linkspan_protocol::driver::{LinkHandle, ResumeError, Resumed, Stream, Target};
+use linkspan_protocol::message::{Close, CloseReason, Resume};
 use linkspan_protocol::mux;
 use tokio::time::Instant;
 
@@ -19,6 +22,9 @@ use crate::store::GatewayId;
 
 /// After another process took a gateway's place, a third change must wait this long.
 pub const TAKEOVER_PAUSE: Duration = Duration::from_secs(30);
+
+/// A gateway that has lost its link is back within this time, or it is worth telling people: new streams wait so long.
+pub const BRIEFLY: Duration = Duration::from_secs(5);
 
 /// Why no stream to a gateway was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +45,27 @@ pub enum OpenError {
 #[error("another gateway with this identity is connected")]
 pub struct InUse;
 
+/// Why a session does not go on over a new link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSession {
+    /// This gateway has no session of that name, or none any more.
+    #[error("there is no such session of this gateway")]
+    Unknown,
+    /// A later link goes on with it already.
+    #[error("a later link goes on with the session")]
+    Late,
+    /// The counts of the two ends do not fit.
+    #[error(transparent)]
+    Counts(#[from] ResumeError),
+}
+
 /// A gateway that has proved its identity and wants to be the one that is reached.
 #[derive(Debug)]
 pub struct Candidate {
     /// Its link.
     pub link: LinkHandle,
+    /// The name of its session.
+    pub session: String,
     /// The random word of its process.
     pub instance: String,
     /// Whether it steps back for another one.
@@ -84,6 +106,14 @@ struct Entry {
     candidate: Candidate,
     since: Timestamp,
     taken_over: Option<Instant>,
+    /// The latest attempt to go on with the session.
+    attempt: u32,
+}
+
+impl Entry {
+    fn is_away(&self) -> bool {
+        self.candidate.link.detached_for().is_some_and(|away| away >= BRIEFLY)
+    }
 }
 
 impl Registry {
@@ -94,6 +124,7 @@ impl Registry {
     pub fn open(&self, gateway: GatewayId, target: Target) -> Result<Stream, OpenError> {
         // The handle is taken out first: opening takes the link's own lock.
         let link = self.lock().by_gateway.get(&gateway).map(|entry| entry.candidate.link.clone());
+        let link = link.filter(|link| link.detached_for().is_none_or(|away| away < BRIEFLY));
         link.ok_or(OpenError::Offline)?.open(target).map_err(|error| match error {
             mux::OpenError::Closed => OpenError::Offline,
             mux::OpenError::StreamLimit { limit } => OpenError::StreamLimit { limit },
@@ -102,17 +133,17 @@ impl Registry {
 
     /// Since when a gateway is connected; `None` if it is not.
     pub fn online_since(&self, gateway: GatewayId) -> Option<Timestamp> {
-        self.lock().by_gateway.get(&gateway).map(|entry| entry.since)
+        self.lock().by_gateway.get(&gateway).filter(|entry| !entry.is_away()).map(|entry| entry.since)
     }
 
     /// Gateways connected now.
     pub fn gateways_online(&self) -> usize {
-        self.lock().by_gateway.len()
+        self.lock().by_gateway.values().filter(|entry| !entry.is_away()).count()
     }
 
     /// Those connected now, in no order.
     pub fn online(&self) -> Vec<GatewayId> {
-        self.lock().by_gateway.keys().copied().collect()
+        self.lock().by_gateway.iter().filter(|(_, entry)| !entry.is_away()).map(|(gateway, _)| *gateway).collect()
     }
 
     /// From now on, a proof that was looked up before this change must be looked at again.
@@ -150,7 +181,9 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(Registered, Admission), InUse> {
         let mut links = self.lock();
-        let older = links.by_gateway.get(&gateway).filter(|entry| !entry.candidate.link.has_ended());
+        // One that has lost its link is in nobody's way.
+        let lives = |entry: &&Entry| !entry.candidate.link.has_ended() && entry.candidate.link.detached_for().is_none();
+        let older = links.by_gateway.get(&gateway).filter(lives);
         let (admission, taken_over) = match older {
             None => (Admission::First, None),
             Some(older) if older.candidate.instance == candidate.instance => (Admission::Reconnected, older.taken_over),
@@ -160,7 +193,7 @@ impl Registry {
         };
         links.next += 1;
         let number = links.next;
-        let older = links.by_gateway.insert(gateway, Entry { number, candidate, since: now, taken_over });
+        let older = links.by_gateway.insert(gateway, Entry { number, candidate, since: now, taken_over, attempt: 0 });
         drop(links);
         if let Some(older) = older {
             older.candidate.link.close(&Close {
@@ -170,6 +203,37 @@ impl Registry {
             });
         }
         Ok((Registered { registry: self.clone(), gateway, number }, admission))
+    }
+
+    /// Lets a gateway go on with its session over a new link, in place of the older one, which need not have been
+    /// noticed dead. The session is looked up among those of the gateway that has proved its identity, and no others.
+    ///
+    /// # Errors
+    /// [`NoSession`], and then nothing has changed.
+    pub fn resume(
+        &self,
+        gateway: GatewayId,
+        epoch: i64,
+        resume: &Resume,
+        peer: SocketAddr,
+    ) -> Result<(Registered, LinkHandle, Resumed), NoSession> {
+        let mut links = self.lock();
+        let number = links.next + 1;
+        let entry = links.by_gateway.get_mut(&gateway).ok_or(NoSession::Unknown)?;
+        // Another epoch is another router under the same name.
+        let is_its_own = entry.candidate.session == resume.session && entry.candidate.epoch == epoch;
+        if !is_its_own || entry.candidate.link.has_ended() {
+            return Err(NoSession::Unknown);
+        }
+        if (1..=entry.attempt).contains(&resume.attempt) {
+            return Err(NoSession::Late);
+        }
+        let resumed = entry.candidate.link.resume(resume.received)?;
+        (entry.number, entry.attempt, entry.candidate.peer) = (number, resume.attempt, peer);
+        let link = entry.candidate.link.clone();
+        links.next = number;
+        drop(links);
+        Ok((Registered { registry: self.clone(), gateway, number }, link, resumed))
     }
 
     fn lock(&self) -> MutexGuard<'_, Links> {

@@ -29,7 +29,8 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let settings = || Settings { receive_window: 64 * 1024, send_window: 64 * 1024, max_streams: 16 };
+        let settings =
+            || Settings { receive_window: 64 * 1024, send_window: 64 * 1024, max_streams: 16, ..Settings::default() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let near = WebSocketStream::from_raw_socket(near, WsRole::Server, Some(driver::websocket_config())).await;
         let far = WebSocketStream::from_raw_socket(far, WsRole::Client, Some(driver::websocket_config())).await;

@@ -323,7 +323,8 @@ pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Both ends of a link, and a gateway that connects to what the devices list.
 async fn link(devices: Arc<Vec<DeviceReport>>, max_streams: u32, tasks: &mut JoinSet<()>) -> LinkHandle {
-    let settings = || Settings { receive_window: 256 * 1024, send_window: 256 * 1024, max_streams };
+    let settings =
+        || Settings { receive_window: 256 * 1024, send_window: 256 * 1024, max_streams, ..Settings::default() };
     let (near, far) = tokio::io::duplex(64 * 1024);
     let ping = Duration::from_secs(30);
     let near = WebSocketStream::from_raw_socket(near, WsRole::Server, Some(driver::websocket_config())).await;

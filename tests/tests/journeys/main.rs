@@ -13,6 +13,7 @@ mod network;
 mod origin;
 mod raw_stream;
 mod resilience;
+mod resume;
 mod site;
 mod ssh;
 mod vnc;

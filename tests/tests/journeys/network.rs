@@ -24,30 +24,30 @@ const SERVER: &str = "10.77.0.2:8443";
 const DEVICE: &str = "192.168.7.2";
 
 /// The world with the server and its visitors, the router with the gateway, and the LAN behind it: a namespace each.
-struct Networks {
-    line: Line,
-    public: Namespace,
-    lan: Namespace,
-    _router: Namespace,
-    server: Server,
-    gateway: Gateway,
-    binaries: Binaries,
-    token: String,
-    folder: TempDir,
+pub(crate) struct Networks {
+    pub(crate) line: Line,
+    pub(crate) public: Namespace,
+    pub(crate) lan: Namespace,
+    pub(crate) router: Namespace,
+    pub(crate) server: Server,
+    pub(crate) gateway: Gateway,
+    pub(crate) binaries: Binaries,
+    pub(crate) token: String,
+    pub(crate) folder: TempDir,
 }
 
 /// What somebody in the public namespace needs.
 #[derive(Clone)]
-struct Visitor {
-    https: Https,
-    console: String,
-    zone: String,
-    token: String,
+pub(crate) struct Visitor {
+    pub(crate) https: Https,
+    pub(crate) console: String,
+    pub(crate) zone: String,
+    pub(crate) token: String,
 }
 
 impl Networks {
     /// `devices` is asked once the networks are there, with the one of the devices.
-    async fn start(devices: impl FnOnce(&Namespace, GatewayConfig) -> GatewayConfig) -> Result<Self> {
+    pub(crate) async fn start(devices: impl FnOnce(&Namespace, GatewayConfig) -> GatewayConfig) -> Result<Self> {
         let (public, router, lan) = (Namespace::new("public")?, Namespace::new("router")?, Namespace::new("lan")?);
         let line = Line::new(&End::new(&router, "10.77.0.1/24"), &End::new(&public, "10.77.0.2/24"), 7)?;
         lan.join("192.168.7.2/24", &router, "192.168.7.1/24")?;
@@ -65,33 +65,36 @@ impl Networks {
         let token = public.inside_async(async move || {
             until("the server", PATIENCE, async || https.sign_in(&console, "admin", &password).await).await
         })?;
-        Ok(Self { line, public, lan, _router: router, server, gateway, binaries, token, folder })
+        Ok(Self { line, public, lan, router, server, gateway, binaries, token, folder })
     }
 
-    fn visitor(&self) -> Result<Visitor> {
+    pub(crate) fn visitor(&self) -> Result<Visitor> {
         let zone = self.server.device("DEVICE");
         Ok(Visitor { https: self.server.https()?, console: self.server.console(), zone, token: self.token.clone() })
     }
 
     /// Does something beside the server.
-    fn visit<T: Send + 'static>(&self, act: impl AsyncFnOnce(Visitor) -> Result<T> + Send + 'static) -> Result<T> {
+    pub(crate) fn visit<T: Send + 'static>(
+        &self,
+        act: impl AsyncFnOnce(Visitor) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let visitor = self.visitor()?;
         self.public.inside_async(async move || act(visitor).await)
     }
 
     /// Waits until a device's page says that.
-    fn wait_for_page(&self, label: &'static str, status: u16, text: &'static str) -> Result<()> {
+    pub(crate) fn wait_for_page(&self, label: &'static str, status: u16, text: &'static str) -> Result<()> {
         self.visit(async move |visitor| visitor.wait_for_page(label, status, text).await)
     }
 
-    fn status(&self) -> Result<serde_json::Value> {
+    pub(crate) fn status(&self) -> Result<serde_json::Value> {
         status(&self.binaries, &self.gateway.config_file())
     }
 }
 
 impl Visitor {
     /// What a device's page says now: its status, its `Linkspan-Error`, its text.
-    async fn page(&self, label: &str) -> Result<(u16, String, String)> {
+    pub(crate) async fn page(&self, label: &str) -> Result<(u16, String, String)> {
         let url = format!("{}/", self.zone.replace("DEVICE", label));
         let answer = self.https.get_device(&url, &self.token).await?;
         Ok((answer.status.as_u16(), answer.header("linkspan-error").to_owned(), answer.text()))
@@ -106,13 +109,13 @@ impl Visitor {
         .await
     }
 
-    async fn stream(&self, device: &str, service: &str) -> Result<RawStream> {
+    pub(crate) async fn stream(&self, device: &str, service: &str) -> Result<RawStream> {
         RawStream::open(&self.https, &self.console, &self.token, device, service).await
     }
 }
 
 /// A device in a namespace, at a port of all its addresses.
-fn device_in<F, T>(namespace: &Namespace, port: u16, handle: F) -> Origin
+pub(crate) fn device_in<F, T>(namespace: &Namespace, port: u16, handle: F) -> Origin
 where
     F: Fn(Call) -> T + Send + 'static,
     T: Future<Output = ()> + Send + 'static,
@@ -128,7 +131,7 @@ async fn page(mut call: Call) {
     }
 }
 
-fn at(port: u16) -> SocketAddr {
+pub(crate) fn at(port: u16) -> SocketAddr {
     SocketAddr::new(DEVICE.parse().unwrap(), port)
 }
 

@@ -39,7 +39,7 @@ async fn a_killed_server_finds_its_gateways_and_its_people_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_gateway_is_offline_at_once_and_back_when_it_is_back() {
+async fn a_killed_gateway_is_offline_within_seconds_and_its_streams_end_when_another_one_comes() {
     let (web, echo) = (device("press 3").await, Origin::echo().await);
     let services = [("web", "http", web.address), ("echo", "tcp", echo.address)];
     let mut world = World::start(|config| config.device("plc1", "", &services)).await.unwrap();
@@ -48,12 +48,13 @@ async fn a_killed_gateway_is_offline_at_once_and_back_when_it_is_back() {
     assert_eq!(stream.receive_exactly(5).await.unwrap(), b"hello");
     world.gateway.process().kill().unwrap();
     let killed = Instant::now();
-    let close = stream.closed().await.unwrap().unwrap();
-    assert_eq!(u16::from(close.code), 4503, "{close:?}");
+    // It might come back and go on: a stream waits for that, whoever is new only for a few seconds.
     world.wait_for_page("plc1", 503, "is not connected").await.unwrap();
-    assert!(killed.elapsed() < Duration::from_secs(5), "the kernel says at once that the process has gone");
+    assert!(killed.elapsed() < Duration::from_secs(12), "the kernel says at once that the process has gone");
     world.gateway.restart().unwrap();
     world.wait_for_page("plc1", 200, "press 3").await.unwrap();
+    let close = tokio::time::timeout(PATIENCE, stream.closed()).await.unwrap().unwrap().unwrap();
+    assert_eq!(u16::from(close.code), 4503, "{close:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

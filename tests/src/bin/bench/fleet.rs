@@ -142,9 +142,11 @@ impl Simulation {
             max_streams: 16,
             capabilities: Vec::new(),
             resume: None,
+            resume_within_s: None,
         };
         let welcome = greet(&mut socket, &hello).await?;
-        let settings = Settings { receive_window: 65536, send_window: welcome.window, max_streams: 16 };
+        let settings =
+            Settings { receive_window: 65536, send_window: welcome.window, max_streams: 16, ..Settings::default() };
         let ping_after = Duration::from_secs(welcome.ping_after_s.into());
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
         handle.send(&GatewayToServer::Devices { devices: Vec::new() })?;

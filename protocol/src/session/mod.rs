@@ -3,21 +3,30 @@
 //! The machine takes whole WebSocket messages and the time, and gives messages, events and the next time it wants to be
 //! called. Each end counts the sequenced frames it sent and received; ACK tells the count, so that the other end knows
 //! what arrived. A link that falls silent is noticed by a ping; a busy or quiet link that is heard costs none.
+//!
+//! A session that is resumable keeps what it sent until it is acknowledged. When its link is lost it is detached, and when
+//! a later link brings the other end's count it goes on where that end stopped hearing.
+
+mod kept;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use self::kept::Kept;
 use crate::frame::{CLOSE_HEAD_MAX, Frame, FrameError, Reset, ResetReason};
 use crate::limits::{
-    ACK_DELAY, ACK_DELAY_SERVER, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX,
-    CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX,
+    ACK_BYTES, ACK_DELAY, ACK_DELAY_SERVER, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX,
+    CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, QUIET_RESERVE, SIGNS_MAX,
 };
 pub use crate::liveness::Pulse;
 use crate::liveness::{Liveness, Silent};
 use crate::message::Close;
-use crate::mux::{Mux, Role, Settings, Violation, give_back};
+use crate::mux::{Allow, Mux, Role, Settings, Violation, give_back};
+
+/// Room for short frames in a message that is written for them.
+const SHORT: usize = 256;
 
 /// Why a session at this end must end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +73,30 @@ pub enum ControlError {
     Full,
 }
 
+/// Why a session cannot go on over a new link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResumeError {
+    /// Nothing was kept for it, or it has ended.
+    #[error("the session was not kept")]
+    NotKept,
+    /// The other end has more than was sent.
+    #[error("the other end has received {received} frames, {sent} were sent")]
+    Ahead {
+        /// Its count.
+        received: u64,
+        /// Frames sent.
+        sent: u64,
+    },
+    /// The other end has less than it once acknowledged.
+    #[error("the other end has received {received} frames, and acknowledged {acked} before")]
+    Behind {
+        /// Its count.
+        received: u64,
+        /// Frames acknowledged.
+        acked: u64,
+    },
+}
+
 /// One end of a session, between a handshake and the end of its link.
 #[derive(Debug)]
 pub struct Session {
@@ -76,6 +109,12 @@ pub struct Session {
     received: u64,
     ack_told: u64,
     ack_due: Option<Instant>,
+    /// Bytes of messages that came since the last ACK went out.
+    unacked_in: usize,
+    kept: Kept,
+    /// Whether `kept` is kept.
+    resumable: bool,
+    keep_max: usize,
     pong_wanted: Option<u64>,
     control_out: VecDeque<(bool, Bytes)>,
     control_out_len: usize,
@@ -90,6 +129,7 @@ pub struct Session {
 impl Session {
     /// A new session. `ping_after` is the silence after which this end asks whether the other is there.
     pub fn new(role: Role, settings: Settings, ping_after: Duration, now: Instant) -> Self {
+        let (resumable, keep_max) = (settings.resumable, settings.memory.unacknowledged);
         Self {
             mux: Mux::new(role, settings),
             liveness: Liveness::new(role, ping_after, now),
@@ -99,6 +139,10 @@ impl Session {
             received: 0,
             ack_told: 0,
             ack_due: None,
+            unacked_in: 0,
+            kept: Kept::default(),
+            resumable,
+            keep_max,
             pong_wanted: None,
             control_out: VecDeque::new(),
             control_out_len: 0,
@@ -119,6 +163,45 @@ impl Session {
     /// Sequenced frames sent so far, and how many of them the other end said it has.
     pub fn sent(&self) -> (u64, u64) {
         (self.sent, self.acked)
+    }
+
+    /// Whether the session can outlive its link.
+    pub fn is_resumable(&self) -> bool {
+        self.resumable && !self.is_closing() && self.close_heard.is_none()
+    }
+
+    /// Bytes that this end holds for the link: unread, queued and unacknowledged.
+    pub fn held(&self) -> usize {
+        self.mux.held() + self.kept.cost() + self.control_out_len + self.control_ready_len + self.control_in.len()
+    }
+
+    /// The link is lost and the session may go on over another: what belonged to the link alone is forgotten.
+    pub fn detach(&mut self) {
+        self.ack_due = None;
+        self.pong_wanted = None;
+    }
+
+    /// Goes on over a new link, whose other end has `received` so many sequenced frames and was told how many came here.
+    ///
+    /// # Errors
+    /// [`ResumeError`], and then nothing has changed.
+    pub fn resume(&mut self, received: u64, now: Instant) -> Result<(), ResumeError> {
+        if !self.is_resumable() {
+            return Err(ResumeError::NotKept);
+        }
+        if received > self.sent {
+            return Err(ResumeError::Ahead { received, sent: self.sent });
+        }
+        if received < self.acked {
+            return Err(ResumeError::Behind { received, acked: self.acked });
+        }
+        self.detach();
+        self.acked = received;
+        self.kept.rewind(received);
+        self.ack_told = self.received;
+        self.unacked_in = 0;
+        self.liveness.relinked(now);
+        Ok(())
     }
 
     /// How the link is.
@@ -208,12 +291,16 @@ impl Session {
             return Err(SessionError::MessageTooLong(message.len()));
         }
         self.liveness.heard(now);
+        let (before, bytes) = (self.received, message.len());
         while let Some(frame) = Frame::decode(&mut message)? {
             if frame.is_sequenced() {
                 self.received += 1;
                 self.ack_due.get_or_insert(now + self.ack_delay);
             }
             self.handle_frame(frame, now)?;
+        }
+        if self.received > before {
+            self.unacked_in += bytes;
         }
         Ok(())
     }
@@ -237,34 +324,75 @@ impl Session {
         if self.close_sent {
             return None;
         }
+        let allow = self.allowed();
+        let again = self.kept.is_behind() && self.closing.is_none();
+        let control = allow > Allow::Nothing && !again && !self.control_out.is_empty();
+        let streams = !again && self.mux.wants_to_send(allow);
         let ack_due = self.ack_due.is_some_and(|due| now >= due);
         let something = ack_due
             || self.received - self.ack_told >= ACK_FRAMES
+            || self.unacked_in >= ACK_BYTES
             || self.closing.is_some()
             || self.liveness.wants_ping()
             || self.pong_wanted.is_some()
-            || !self.control_out.is_empty()
-            || self.mux.wants_to_send();
+            || again
+            || control
+            || streams;
         if !something {
             return None;
         }
-        let mut message = BytesMut::with_capacity(if self.mux.wants_to_send() { 2048 } else { 64 });
-        let speaks = !self.control_out.is_empty() || self.mux.wants_to_send() || self.closing.is_some();
+        let waiting = if again { self.kept.next_len() } else { self.mux.queued().min(MESSAGE_MAX) };
+        let mut message = BytesMut::with_capacity(SIGNS_MAX + if streams { waiting.max(SHORT) } else { waiting });
+        let speaks = again || control || streams || self.closing.is_some();
         self.put_signs_of_life(&mut message, ack_due && !speaks, now);
-        if let Some((last, piece)) = self.control_out.pop_front() {
-            self.control_out_len -= piece.len();
-            give_back(&mut self.control_out);
-            Frame::Control { last, piece }.encode(&mut message);
-            self.sent += 1;
+        let begin = message.len();
+        let mut frames = 0;
+        if again {
+            self.kept.fill(&mut message, MESSAGE_MAX);
+        } else {
+            frames = self.put_frames(&mut message, allow);
+            self.sent += frames;
         }
-        let close = self.closing.as_ref().map_or(0, |close| CLOSE_HEAD_MAX + close.len());
-        self.sent += self.mux.fill(&mut message, MESSAGE_MAX - close);
+        let end = message.len();
         self.liveness.sent(self.sent > self.acked, now);
         if let Some(close) = self.closing.take_if(|_| self.control_out.is_empty()) {
             Frame::Close(close).encode(&mut message);
             self.close_sent = true;
         }
-        Some(message.freeze())
+        let message = message.freeze();
+        if self.resumable && frames > 0 {
+            self.kept.push(frames, message.slice(begin..end));
+        }
+        Some(message)
+    }
+
+    /// One piece of a control message, then what the streams have to say; returns how many frames that is. It leaves
+    /// room for signs of life, which a later link may put in front of the same frames.
+    fn put_frames(&mut self, message: &mut BytesMut, allow: Allow) -> u64 {
+        let close = self.closing.as_ref().map_or(0, |close| CLOSE_HEAD_MAX + close.len());
+        let max = MESSAGE_MAX - SIGNS_MAX + message.len() - close;
+        let mut frames = 0;
+        if allow > Allow::Nothing
+            && let Some((last, piece)) = self.control_out.pop_front()
+        {
+            self.control_out_len -= piece.len();
+            give_back(&mut self.control_out);
+            Frame::Control { last, piece }.encode(message);
+            frames += 1;
+        }
+        frames + self.mux.fill(message, max, allow)
+    }
+
+    /// An end that acknowledges nothing gets no more than may be kept for it; keystrokes go a little further than bulk,
+    /// and what others wait for, which is bounded by itself, as far again.
+    fn allowed(&self) -> Allow {
+        let kept = self.kept.cost();
+        match () {
+            () if !self.resumable || kept < self.keep_max => Allow::All,
+            () if kept < self.keep_max + QUIET_RESERVE => Allow::Quiet,
+            () if kept < 2 * (self.keep_max + QUIET_RESERVE) => Allow::Short,
+            () => Allow::Nothing,
+        }
     }
 
     fn put_signs_of_life(&mut self, message: &mut BytesMut, ack_alone: bool, now: Instant) {
@@ -276,6 +404,7 @@ impl Session {
             self.ack_told = self.received;
         }
         self.ack_due = None;
+        self.unacked_in = 0;
         if let Some(token) = self.liveness.take_ping(ack_alone && self.liveness.asks_with_acks(), now) {
             Frame::Ping(token).encode(message);
         }
@@ -288,6 +417,7 @@ impl Session {
             Frame::Ack(acked) if acked > self.sent => return Err(SessionError::Ack { acked, sent: self.sent }),
             Frame::Ack(acked) => {
                 self.acked = self.acked.max(acked);
+                self.kept.acknowledge(self.acked);
                 if self.acked == self.sent {
                     self.liveness.all_acknowledged();
                 }
@@ -328,6 +458,9 @@ impl Session {
 
     /// The link is gone and the session cannot go on: every stream ends with the reason.
     pub fn end(&mut self, text: &str) {
+        self.resumable = false;
+        self.kept = Kept::default();
+        (self.control_out, self.control_out_len) = (VecDeque::new(), 0);
         self.mux.end_all(&Reset::new(ResetReason::LinkLost, text));
     }
 }

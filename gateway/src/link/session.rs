@@ -1,0 +1,139 @@
+//! The session that outlives its links: kept while the gateway dials anew, given up when it has waited long enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings};
+use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
+use linkspan_protocol::message::{Hello, Resume, TRAFFIC, Welcome};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::dial::{Socket, Transport};
+use crate::config::Config;
+
+/// The session of this gateway, if there is one.
+#[derive(Default)]
+pub(super) struct Held {
+    current: Option<Session>,
+    /// Ends a session that has been without a link for too long.
+    expiry: JoinSet<()>,
+}
+
+struct Session {
+    handle: LinkHandle,
+    /// As the server calls it.
+    name: String,
+    /// How long both ends keep it without a link.
+    within: Duration,
+    attempts: u32,
+    /// The configuration whose devices the server has been told.
+    told: Option<Arc<Config>>,
+}
+
+/// A link on which the session begins or goes on.
+pub(super) struct Joined {
+    pub(super) handle: LinkHandle,
+    pub(super) driver: Driver<Transport>,
+    /// Whether it is the session of an earlier link.
+    pub(super) goes_on: bool,
+    /// Whether the server books the data used.
+    pub(super) books: bool,
+}
+
+impl Held {
+    /// What HELLO says about the session: nothing more is heard from an older link after this.
+    pub(super) fn resume(&mut self) -> Option<Resume> {
+        let session = self.current.as_mut().filter(|session| !session.handle.has_ended())?;
+        session.attempts = session.attempts.saturating_add(1);
+        let received = session.handle.detach();
+        Some(Resume { session: session.name.clone(), received, attempt: session.attempts })
+    }
+
+    /// Goes on with the session if the server does, else begins a new one; the streams of the old one end then.
+    ///
+    /// # Errors
+    /// The server goes on with something that this end has not.
+    pub(super) fn join(
+        &mut self,
+        socket: Socket,
+        config: &Config,
+        hello: &Hello,
+        welcome: &Welcome,
+    ) -> Result<Joined, ResumeError> {
+        let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
+        self.expiry.abort_all();
+        if let (Some(received), Some(session)) = (welcome.received, &self.current)
+            && session.name == welcome.session
+        {
+            let handle = session.handle.clone();
+            return match handle.resume(received) {
+                Ok(resumed) => Ok(Joined { handle, driver: resumed.over(socket), goes_on: true, books }),
+                Err(error) => {
+                    self.end(&format!("the session could not go on: {error}"));
+                    Err(error)
+                }
+            };
+        }
+        self.end("the server has not kept the session: it was restarted, or the link was away for too long");
+        let theirs = Duration::from_secs(welcome.resume_within_s.unwrap_or(0).into());
+        let within = config.limits.resume.min(theirs);
+        let settings = Settings {
+            receive_window: hello.window,
+            send_window: welcome.window.clamp(WINDOW_MIN, WINDOW_MAX),
+            max_streams: hello.max_streams,
+            memory: Memory::of(config.limits.memory),
+            resumable: !within.is_zero(),
+        };
+        let ping_after = match welcome.ping_after_s {
+            0 => PING_AFTER,
+            seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
+        };
+        let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
+        let name = welcome.session.clone();
+        self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None });
+        Ok(Joined { handle, driver, goes_on: false, books })
+    }
+
+    /// Whether the server still has to be told this configuration's devices. From here on it counts as told.
+    pub(super) fn is_news(&mut self, config: &Arc<Config>) -> bool {
+        let Some(session) = &mut self.current else { return true };
+        let known = session.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, config));
+        session.told = Some(config.clone());
+        !known
+    }
+
+    /// The link is over: the session waits for the next one, unless it ended with it. True if it waits.
+    pub(super) fn link_ended(&mut self) -> bool {
+        let Some(session) = self.current.take_if(|session| session.handle.has_ended()) else {
+            return self.wait();
+        };
+        drop(session);
+        false
+    }
+
+    fn wait(&mut self) -> bool {
+        let Some(session) = &self.current else { return false };
+        let (handle, within) = (session.handle.clone(), session.within);
+        self.expiry.abort_all();
+        self.expiry.spawn(async move {
+            sleep(within.saturating_sub(handle.detached_for().unwrap_or_default())).await;
+            handle.give_up(within, &format!("the link was away for more than {} s", within.as_secs()));
+        });
+        true
+    }
+
+    /// Ends the session, if there is one, and its streams with it.
+    pub(super) fn end(&mut self, why: &str) {
+        self.expiry.abort_all();
+        if let Some(session) = self.current.take() {
+            session.handle.end(why);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.end("the gateway stops");
+    }
+}

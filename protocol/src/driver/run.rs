@@ -1,0 +1,255 @@
+//! Moves a link's messages between its WebSocket and its session, until the link or the session ends.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use super::LinkEnd;
+use super::state::{Shared, State};
+use crate::limits::CLOSE_DEADLINE;
+use crate::message::{Close, CloseReason};
+use crate::session::SessionError;
+
+/// WebSocket messages handled before writing gets its turn.
+const READ_BURST: usize = 16;
+
+/// Moves a link's messages between its WebSocket and its session.
+pub struct Driver<S> {
+    socket: WebSocketStream<S>,
+    shared: Arc<Shared>,
+    /// Which of the session's links this is.
+    link: u64,
+    timer: Pin<Box<Sleep>>,
+    /// This end's CLOSE is on its way, and the timer is its deadline; the other end hangs up when it has read it.
+    closing: bool,
+    /// The rule that the other end broke, while it is being told.
+    fault: Option<SessionError>,
+    unflushed: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    pub(super) fn new(socket: WebSocketStream<S>, shared: Arc<Shared>, link: u64) -> Self {
+        let due = shared.lock().session.poll_timeout();
+        let timer = Box::pin(sleep_until(Instant::from_std(due)));
+        Self { socket, shared, link, timer, closing: false, fault: None, unflushed: false }
+    }
+
+    /// Runs the link until it ends, and says why it did. Dropping the future ends the link as well. The session ends with
+    /// it, unless it can go on over another link ([`LinkHandle::detached_for`] says whether it waits for one).
+    ///
+    /// [`LinkHandle::detached_for`]: super::LinkHandle::detached_for
+    pub async fn run(mut self) -> LinkEnd {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.end(&end.to_string());
+        end
+    }
+
+    /// The session, if it still is on this link.
+    fn state(&self) -> Result<MutexGuard<'_, State>, LinkEnd> {
+        let state = self.shared.lock();
+        if state.link == self.link { Ok(state) } else { Err(LinkEnd::Left) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
+        match self.poll_on(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// Goes as far as it can; an error is the end of the link.
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+        loop {
+            drop(self.state()?);
+            // Reading comes first: after a pause of the whole process, what waits in the socket is a sign of life.
+            let more_to_read = match self.poll_read(cx) {
+                Poll::Ready(read) => read.map(|()| true)?,
+                Poll::Pending => false,
+            };
+            self.write(cx)?;
+            if !more_to_read {
+                return self.look_at_clock(cx);
+            }
+        }
+    }
+
+    /// Handles messages that came: `Ready(Ok)` if there may be more.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkEnd>> {
+        for _ in 0..READ_BURST {
+            let message = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return Poll::Ready(Err(self.lost(&error))),
+                None => return Poll::Ready(Err(self.hung_up())),
+            };
+            match message {
+                Message::Binary(bytes) => self.handle(bytes)?,
+                Message::Ping(_) => self.unflushed = true,
+                Message::Pong(_) | Message::Frame(_) => {}
+                Message::Close(_) => return Poll::Ready(Err(self.hung_up())),
+                Message::Text(_) => return Poll::Ready(Err(LinkEnd::Lost("a text message on a link".into()))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn handle(&mut self, bytes: Bytes) -> Result<(), LinkEnd> {
+        if self.fault.is_some() {
+            return Ok(());
+        }
+        let mut state = self.state()?;
+        let before = state.session.pulse();
+        let handled = state.session.handle_message(bytes, Instant::now().into_std());
+        let after = state.session.pulse();
+        if (before.suspect, before.survived) != (after.suspect, after.survived) {
+            self.shared.pulse.notify_one();
+        }
+        if state.dispatch() {
+            self.shared.accept.notify_one();
+        }
+        if state.session.has_control() {
+            self.shared.control.notify_one();
+        }
+        if let Err(error) = handled {
+            state.session.close(&Close {
+                reason: CloseReason::Protocol,
+                text: error.to_string(),
+                retry_between_s: None,
+            });
+            drop(state);
+            self.fault = Some(error);
+            return Ok(());
+        }
+        match state.session.close_heard() {
+            Some(close) => Err(LinkEnd::Closed(close.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what may be sent, one message at a time, until the socket takes no more.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+        loop {
+            if self.unflushed {
+                match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return Err(self.lost(&error)),
+                    Poll::Pending => {
+                        self.state()?.stuck = Some(cx.waker().clone());
+                        return Ok(());
+                    }
+                }
+            }
+            let message = {
+                let mut state = self.state()?;
+                let message = state.session.poll_transmit(Instant::now().into_std());
+                state.dispatch();
+                if message.is_none() {
+                    state.driver = Some(cx.waker().clone());
+                }
+                message
+            };
+            let Some(message) = message else { return Ok(()) };
+            if let Err(error) = Pin::new(&mut self.socket).start_send(Message::Binary(message)) {
+                return Err(self.lost(&error));
+            }
+            self.unflushed = true;
+        }
+    }
+
+    fn look_at_clock(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+        if !self.closing && self.state()?.session.is_closing() {
+            self.closing = true;
+            self.timer.as_mut().reset(Instant::now() + CLOSE_DEADLINE);
+        }
+        if self.closing {
+            let in_time = self.timer.as_mut().poll(cx).is_pending();
+            return if in_time { Ok(()) } else { Err(self.hung_up()) };
+        }
+        loop {
+            let due = Instant::from_std(self.state()?.session.poll_timeout());
+            // Setting a timer costs more than looking at the clock: one that is set too early is moved when it fires.
+            if due < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            if Instant::now() < due {
+                continue;
+            }
+            let (handled, suspect) = {
+                let mut state = self.state()?;
+                (state.session.handle_timeout(Instant::now().into_std()), state.session.pulse().suspect)
+            };
+            if suspect {
+                self.shared.pulse.notify_one();
+            }
+            handled?;
+            self.write(cx)?;
+            // The socket may be stuck with an ACK or a ping in it; the next look at the clock must still come.
+            if Instant::from_std(self.state()?.session.poll_timeout()) <= Instant::now() {
+                self.timer.as_mut().reset(Instant::now() + Duration::from_secs(1));
+                if self.timer.as_mut().poll(cx).is_pending() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, error: &WsError) -> LinkEnd {
+        match error {
+            WsError::ConnectionClosed | WsError::AlreadyClosed => self.hung_up(),
+            WsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.hung_up(),
+            _ if self.shared.lock().session.is_closing() => self.hung_up(),
+            error => LinkEnd::Lost(error.to_string()),
+        }
+    }
+
+    fn hung_up(&mut self) -> LinkEnd {
+        if let Some(fault) = self.fault.take() {
+            return fault.into();
+        }
+        if self.shared.lock().session.is_closing() {
+            LinkEnd::ClosedHere
+        } else {
+            LinkEnd::Lost("the other end hung up".into())
+        }
+    }
+}
+
+impl<S> Driver<S> {
+    fn end(&self, why: &str) {
+        let mut state = self.shared.lock();
+        if state.link != self.link {
+            return;
+        }
+        if state.session.is_resumable() {
+            state.leave_link();
+            return;
+        }
+        drop(state);
+        self.shared.end(why);
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.end("the link was dropped");
+    }
+}
+
+impl<S> fmt::Debug for Driver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("closing", &self.closing).finish_non_exhaustive()
+    }
+}
