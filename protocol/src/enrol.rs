@@ -1,7 +1,8 @@
 //! Enrolment: a router shows a code and a public key, and gets a certificate for the name that the server decides.
 //!
 //! One HTTPS request, `POST /api/v1/enroll`, in JSON; the same request again brings the same answer, so an answer that
-//! was lost is asked for again, and one that is not decided yet is asked for until it is.
+//! was lost is asked for again, and one that is not decided yet is asked for until it is. A gateway renews its certificate
+//! with the same request, over a connection that shows the old one.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +16,15 @@ pub const CODE_MAX: usize = 128;
 /// What a router asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolRequest {
-    /// A claim code, or a provisioning key.
-    pub code: Secret,
+    /// A claim code, or a provisioning key; absent in a renewal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Secret>,
     /// The router's public key: a point on P-256, uncompressed (SEC 1), in base64.
     pub public_key: String,
-    /// Its signature (ECDSA with SHA-256, ASN.1, in base64) over [`statement`] of the code: proof that it has the key.
+    /// Its signature (ECDSA with SHA-256, ASN.1, in base64) over [`statement`]: proof that it has the key.
     pub proof: String,
-    /// With a provisioning key: the name that the router proposes. A claim code has its name already.
+    /// With a provisioning key: the name that the router proposes. In a renewal: its own. A claim code has its name
+    /// already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<GatewayName>,
     /// Program and version, for people.
@@ -44,8 +47,18 @@ pub struct Enrolled {
     pub time: u64,
 }
 
+impl EnrolRequest {
+    /// What the new key signs, together with itself: the code, or in a renewal the name.
+    pub fn occasion(&self) -> &str {
+        match &self.code {
+            Some(code) => code.expose(),
+            None => self.name.as_ref().map_or("", GatewayName::as_str),
+        }
+    }
+}
+
 /// What is signed to prove the possession of a key: it names its purpose and its occasion, so that a signature for one is
-/// good for no other. The occasion is the code as it is sent, or the name of the session in which a renewal is asked for.
+/// good for no other.
 pub fn statement(occasion: &str, public_key: &[u8]) -> Vec<u8> {
     [b"linkspan certificate request 1\n", occasion.as_bytes(), b"\n", public_key].concat()
 }

@@ -19,8 +19,6 @@ pub const SUBPROTOCOL: &str = "linkspan.1";
 pub const ALPN: &[u8] = b"linkspan.1";
 /// The path that a gateway asks for on the server.
 pub const LINK_PATH: &str = "/link";
-/// Capability of a server that renews certificates over the link.
-pub const CERTIFY: &str = "certify";
 
 /// Ability of a server: it books what gateways say of their data ([`GatewayToServer::Traffic`]).
 pub const TRAFFIC: &str = "traffic";
@@ -183,14 +181,6 @@ pub enum GatewayToServer {
         /// In seconds.
         ping_after_s: u32,
     },
-    /// Asks for a certificate of a new key, before the old one ends; only to a server with the capability
-    /// [`CERTIFY`].
-    Certify {
-        /// The new public key: a point on P-256, uncompressed, in base64.
-        public_key: String,
-        /// The new key's signature over [`statement`](crate::enrol::statement) of the session's name, in base64.
-        proof: String,
-    },
     /// What the link carried in a month, as the gateway counts it; sent now and then while the link is busy anyway, to a
     /// server with the ability [`TRAFFIC`].
     Traffic {
@@ -214,18 +204,6 @@ pub enum ServerToGateway {
     DevicesTaken {
         /// Those that the server does not publish, each with the reason.
         refused: Vec<DeviceRefused>,
-    },
-    /// Answer to [`GatewayToServer::Certify`].
-    Certified {
-        /// The certificate in PEM.
-        certificate: String,
-    },
-    /// The other answer to [`GatewayToServer::Certify`].
-    NotCertified {
-        /// For people.
-        reason: String,
-        /// Seconds to wait before the next request.
-        retry_after_s: u32,
     },
     /// The public keys by which the server can be known: sent after WELCOME and whenever they change.
     ServerKeys {

@@ -32,12 +32,14 @@ CREATE INDEX claims_gateway ON claims (gateway_id);
 -- Keys for many routers: each may bring a number of them into the queue.
 CREATE TABLE provisioning_keys (
     id BIGINT PRIMARY KEY NOT NULL,
-    name TEXT NOT NULL UNIQUE,
+    tenant_id BIGINT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
     key_hash TEXT NOT NULL UNIQUE,
     uses BIGINT NOT NULL,
     used BIGINT NOT NULL,
     created BIGINT NOT NULL,
-    expires BIGINT NOT NULL
+    expires BIGINT NOT NULL,
+    UNIQUE (tenant_id, name)
 );
 
 -- Routers that showed a provisioning key, until somebody decides.

@@ -5,6 +5,7 @@ pub mod api;
 pub mod audit;
 pub mod config;
 pub mod edge;
+pub mod enrol;
 pub mod link;
 pub mod observe;
 mod porter;
@@ -30,6 +31,7 @@ use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
 use edge::tls::{Certificates, GatewayCa, Source, TlsError};
+use enrol::Desk;
 use link::presence::Presence;
 use link::registry::Registry;
 use link::{Gate, Keeping};
@@ -107,8 +109,12 @@ impl Server {
         house.spawn_task(presence.clone().run(house.closing().clone()));
         let keepers = (presence.clone(), traffic.clone());
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
+        let tls = certificates.settings(&authority)?;
+        let grace = config.gateways.certificate_grace;
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
-            .keeping(keeping);
+            .keeping(keeping)
+            .with_identities(grace, certificates.public_keys_watched());
+        let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let audit = Audit::start(store.clone());
         audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));
@@ -122,9 +128,9 @@ impl Server {
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
         .merge(link::routes(gate, house.clone()))
+        .merge(api::enrol::routes(desk))
         .merge(observe::routes(observer));
 
-        let tls = certificates.settings(&authority)?;
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
         let redirect = Arc::new(Redirect((*site).clone()));
         let secure = https

@@ -234,13 +234,10 @@ impl Link {
     fn hear(&self, message: &[u8]) {
         match serde_json::from_slice(message) {
             Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
-            Ok(
-                ServerToGateway::Certified { .. }
-                | ServerToGateway::NotCertified { .. }
-                | ServerToGateway::ServerKeys { .. }
-                | ServerToGateway::Unknown,
-            ) => log::debug!("the server sent a message that this version does not know"),
             Ok(cap @ ServerToGateway::DataCap { .. }) => self.report.send_modify(|report| report.data_cap = Some(cap)),
+            Ok(ServerToGateway::ServerKeys { .. } | ServerToGateway::Unknown) => {
+                log::debug!("the server sent a message that this version does not know")
+            }
             Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
         }
     }

@@ -3,6 +3,7 @@
 mod account_pages;
 mod describe;
 mod devices;
+pub mod enrol;
 mod etag;
 mod gate;
 mod guards;

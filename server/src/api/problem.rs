@@ -49,6 +49,9 @@ kinds! {
     SecondFactorMissing = FORBIDDEN "second-factor-missing" "A second factor is required: sign in to the console once, and set it up there.";
     Forbidden = FORBIDDEN "forbidden" "Signed in, but not permitted to do this.";
     ForeignPage = FORBIDDEN "origin" "A cookie counts only together with the Origin of the console's own pages.";
+    EnrolmentRefused = FORBIDDEN "enrolment-refused" "The code is not known, was used, or has expired; which of these is not said.";
+    EnrolmentDeclined = FORBIDDEN "enrolment-declined" "Somebody looked at this router and refused it.";
+    NotRenewed = FORBIDDEN "not-renewed" "The certificate shown no longer counts; the gateway must be enrolled again.";
     NotFound = NOT_FOUND "not-found" "There is no such thing, or it is not yours to see.";
     Method = METHOD_NOT_ALLOWED "method" "The address does not take such requests; see Allow.";
     Conflict = CONFLICT "conflict" "It cannot be done in the present state of things: a name is taken, say.";
@@ -131,7 +134,7 @@ impl Problem {
         Self::new(Kind::ForeignPage, "A cookie counts here only together with the Origin of the console's own pages.")
     }
 
-    fn internal(detail: &str) -> Self {
+    pub(super) fn internal(detail: &str) -> Self {
         Self::new(Kind::Internal, detail)
     }
 }

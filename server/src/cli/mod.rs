@@ -1,12 +1,14 @@
 //! The command line: what can be asked of `linkspan-server`, and what each question answers.
 
 mod account;
+mod enrolment;
 mod gateway;
 mod tenant;
 mod user;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -63,6 +65,16 @@ pub(crate) enum Command {
     Gateway {
         #[command(subcommand)]
         command: gateway::Command,
+    },
+    /// Keys with which many routers may ask to become gateways.
+    ProvisioningKey {
+        #[command(subcommand)]
+        command: enrolment::KeyCommand,
+    },
+    /// Routers that came with a provisioning key and wait for a decision.
+    Enrolment {
+        #[command(subcommand)]
+        command: enrolment::QueueCommand,
     },
     /// Organisations that share the server and see nothing of one another.
     Tenant {
@@ -167,6 +179,8 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
         Command::Check => check(&place.config()?),
         Command::User { command } => user::answer(&place.config()?, &place.store().await?, command).await,
         Command::Gateway { command } => gateway::answer(place, command).await,
+        Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
+        Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -197,6 +211,31 @@ pub(crate) fn out(text: &str) -> Result<(), Exit> {
     }
 }
 
+/// A text as a QR code for a terminal.
+fn qr(text: &str) -> Result<String, Exit> {
+    let code = qrcode::QrCode::new(text).map_err(|error| Exit::new(DATA, error))?;
+    Ok(code.render::<qrcode::render::unicode::Dense1x2>().build())
+}
+
+/// Longest time that may be given: what lives longer is forgotten.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// A time as people type it: a number and `s`, `m`, `h` or `d`.
+fn time_span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time up to a year; write `30m`, `24h` or `7d`");
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
+    let time = number.checked_mul(seconds).map(Duration::from_secs);
+    time.filter(|time| !time.is_zero() && *time <= LONGEST).ok_or_else(wrong)
+}
+
 /// A remark for the person at the terminal.
 pub(crate) fn note(text: std::fmt::Arguments<'_>) {
     // Nobody can be told that standard error is closed.
@@ -214,6 +253,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit_and_a_bound() {
+        for (text, seconds) in [("30s", 30), ("15m", 900), ("24h", 86_400), ("366d", 366 * 86_400)] {
+            assert_eq!(time_span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "7", "d", "0h", "-1h", "1.5h", "7dd", "367d", "7 d", "99999999999999999999d", "7ä"] {
+            assert!(time_span(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Config {
     pub access: Access,
     /// How what is carried is counted.
     pub traffic: Traffic,
+    /// How gateways prove who they are.
+    pub gateways: Gateways,
     /// Bounds that keep one party from using up what all need.
     pub limits: Limits,
 }
@@ -88,6 +90,22 @@ pub enum SecondFactor {
     Everybody,
     /// People of these roles.
     Roles(Vec<String>),
+}
+
+/// How gateways prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateways {
+    /// From a certificate's issue to its end. Gateways renew it when two thirds have passed.
+    pub certificate_lifetime: Duration,
+    /// For so long after its end a certificate still lets its gateway in, so that it can be renewed.
+    pub certificate_grace: Duration,
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        let day = Duration::from_hours(24);
+        Self { certificate_lifetime: 90 * day, certificate_grace: 180 * day }
+    }
 }
 
 /// Bounds that keep one party from using up what all need.
@@ -197,6 +215,7 @@ impl Config {
             store: Store { url: sqlite_in(dir) },
             access: Access::default(),
             traffic: Traffic::default(),
+            gateways: Gateways::default(),
             limits: Limits::default(),
         }
     }

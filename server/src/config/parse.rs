@@ -9,12 +9,12 @@ use linkspan_protocol::limits::MEMORY_MIN;
 
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
-use super::{Access, Config, Limits, Listen, SecondFactor, Site, Store, Tls, Traffic, sqlite_in};
+use super::{Access, Config, Gateways, Limits, Listen, SecondFactor, Site, Store, Tls, Traffic, sqlite_in};
 
 pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::of(source);
     let table = parse_table(source, &mut problems);
-    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "limits"];
+    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "gateways", "limits"];
     let root = Section::root(&table, &keys, &mut problems);
     let state_dir = root
         .text("state_dir", &mut problems, |text| path_from(base, text))
@@ -25,10 +25,11 @@ pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let store = store(&root, base, &state_dir, &mut problems);
     let access = access(&root, &mut problems);
     let traffic = traffic(&root, &mut problems);
+    let gateways = gateways(&root, &mut problems);
     let limits = limits(&root, &mut problems);
     match (site, tls, problems.into_sorted()) {
         (Some(site), Some(tls), none) if none.is_empty() => {
-            Ok(Config { state_dir, listen, site, tls, store, access, traffic, limits })
+            Ok(Config { state_dir, listen, site, tls, store, access, traffic, gateways, limits })
         }
         (_, _, problems) => Err(problems),
     }
@@ -158,6 +159,16 @@ fn second_factor(section: &Section<'_>, problems: &mut Problems<'_>) -> SecondFa
     }
 }
 
+fn gateways(root: &Section<'_>, problems: &mut Problems<'_>) -> Gateways {
+    let section = root.section("gateways", &["certificate_lifetime", "certificate_grace"], problems);
+    let fallback = Gateways::default();
+    let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
+    Gateways {
+        certificate_lifetime: time("certificate_lifetime", fallback.certificate_lifetime),
+        certificate_grace: time("certificate_grace", fallback.certificate_grace),
+    }
+}
+
 fn limits(root: &Section<'_>, problems: &mut Problems<'_>) -> Limits {
     let keys = ["max_connections", "api_requests", "drain", "resume", "link_memory"];
     let section = root.section("limits", &keys, problems);
@@ -252,6 +263,7 @@ mod tests {
         let shown = parse(example, Path::new("/etc/linkspan")).unwrap();
         assert_eq!(shown.limits, Limits::default());
         assert_eq!(shown.access, Access::default());
+        assert_eq!(shown.gateways, Gateways::default());
         for key in [
             "state_dir",
             "https",
@@ -262,6 +274,8 @@ mod tests {
             "certificate_file",
             "key_file",
             "url",
+            "certificate_lifetime",
+            "certificate_grace",
             "self_signed",
             "session_lifetime",
             "session_idle",
@@ -337,7 +351,7 @@ mod tests {
             "line 12, column 7: PostgreSQL is not available in this version; write `sqlite:/path/linkspan.db`",
             "line 14, column 9: `soon` is not a time; write `30s`, `5m` or `12h`",
             "line 15, column 19: `max_connections` is a whole number from 16 to 10000000, without quotes",
-            "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, limits",
+            "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, traffic, gateways, limits",
         ];
         assert_eq!(problems(source), expected);
     }

@@ -39,7 +39,8 @@ use self::target::{Site, Target, host_of};
 use crate::access::ClientAddress;
 
 /// What may be asked of this server by its address instead of its name.
-const AT_ADDRESS: [&str; 4] = [linkspan_protocol::message::LINK_PATH, "/healthz", "/readyz", "/metrics"];
+const AT_ADDRESS: [&str; 5] =
+    [linkspan_protocol::message::LINK_PATH, linkspan_protocol::enrol::ENROL_PATH, "/healthz", "/readyz", "/metrics"];
 
 /// Answers the requests of the secure ports.
 #[derive(Debug)]

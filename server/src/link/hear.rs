@@ -35,8 +35,7 @@ pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
     let heard = match serde_json::from_slice(json) {
         Ok(GatewayToServer::Devices { devices }) => Heard::Devices { devices, refused: Vec::new(), nameless: 0 },
         Ok(GatewayToServer::Keepalive { ping_after_s }) => Heard::Keepalive(ping_after_s),
-        // Renewal comes in a later step of this language; until then nothing offers the capability.
-        Ok(GatewayToServer::Certify { .. } | GatewayToServer::Unknown) => Heard::Unknown,
+        Ok(GatewayToServer::Unknown) => Heard::Unknown,
         Ok(GatewayToServer::Traffic { month, sent, received }) => Heard::Traffic { month, sent, received },
         // The message is worth a second look only if it is a list with a spoilt device in it.
         Err(error) => one_by_one(json).ok_or(error)?,

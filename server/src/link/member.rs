@@ -110,7 +110,18 @@ impl Member<'_> {
 
     /// Answers the gateway's control messages until the link ends, or the gateway talks nonsense.
     async fn converse(&self) {
-        while let Some(json) = self.link.receive().await {
+        let mut server_keys = self.gate.server_keys.clone();
+        server_keys.mark_changed();
+        loop {
+            let json = tokio::select! {
+                json = self.link.receive() => json,
+                Ok(()) = server_keys.changed() => {
+                    let keys = server_keys.borrow_and_update().clone();
+                    self.answer(&ServerToGateway::ServerKeys { keys });
+                    continue;
+                }
+            };
+            let Some(json) = json else { return };
             match hear::read(&json) {
                 Ok(Heard::Devices { devices, refused, nameless }) if self.registered.is_some() => {
                     if nameless > 0 {

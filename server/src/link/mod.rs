@@ -24,6 +24,7 @@ use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -54,10 +55,6 @@ const PING_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// How much later than the gateway the server asks: the gateway's own question may be late on a slow line.
 const SERVER_PING_LATER: Duration = Duration::from_secs(30);
-
-/// A certificate that ended no longer ago than this still lets its gateway in, which then asks for a new one: a router that
-/// was off over the winter need not be visited.
-const GRACE: Duration = Duration::from_hours(180 * 24);
 
 /// The route that gateways ask for. Their links belong to the house.
 pub fn routes(gate: Gate, house: House) -> Router {
@@ -97,6 +94,8 @@ pub struct Gate {
     registry: Registry,
     metrics: Arc<Metrics>,
     doorkeeper: Doorkeeper,
+    /// The public keys by which this server can be known.
+    server_keys: watch::Receiver<Vec<String>>,
     presence: Presence,
     keeping: Keeping,
     rush: Rush,
@@ -115,9 +114,17 @@ impl Gate {
         (presence, traffic): (Presence, Traffic),
         stop: CancellationToken,
     ) -> Self {
-        let doorkeeper = Doorkeeper::new(store.clone(), GRACE);
+        let doorkeeper = Doorkeeper::new(store.clone(), Duration::ZERO);
+        let server_keys = watch::channel(Vec::new()).1;
         let (keeping, rush, returning) = (Keeping::default(), Rush::default(), Arc::default());
-        Self { store, registry, metrics, doorkeeper, presence, traffic, keeping, rush, returning, stop }
+        Self { store, registry, metrics, doorkeeper, presence, traffic, keeping, rush, returning, server_keys, stop }
+    }
+
+    /// The same, for gateways with certificates: they are let in for `grace` after their end, and told how to know this
+    /// server again when their clocks are wrong.
+    #[must_use]
+    pub fn with_identities(self, grace: Duration, server_keys: watch::Receiver<Vec<String>>) -> Self {
+        Self { doorkeeper: Doorkeeper::new(self.store.clone(), grace), server_keys, ..self }
     }
 
     /// Lets sessions outlive their links.

@@ -1,5 +1,7 @@
 //! What gateways prove themselves with: secrets, certificates of ours, and when either stops counting.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use linkspan_protocol::id::{GatewayName, SECRET_MAX, Secret};
 use ring::digest::{SHA256, digest};
@@ -11,6 +13,9 @@ use super::{GatewayId, Store, StoreError, time_from};
 
 /// Certificates of one gateway that were issued and never used; more are forgotten, the oldest first.
 const UNUSED_MAX: i64 = 4;
+
+/// Certificates are kept in mind for so long after their end: as long as their gateway might come back with one.
+const KEPT: Duration = Duration::from_hours(400 * 24);
 
 /// The SHA-256 of a certificate, as hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +51,8 @@ pub struct Proven {
 pub struct Certificate {
     /// Whose it is.
     pub gateway: Proven,
+    /// When it was made.
+    pub issued: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
     /// Whether a gateway came in with it before.
@@ -113,15 +120,16 @@ impl Store {
 
     /// A certificate that was issued here; none if it was not, or is forgotten.
     pub async fn certificate(&self, fingerprint: &Fingerprint) -> Result<Option<Certificate>, StoreError> {
-        type Row = (i64, String, i64, i64, i64, Option<i64>, bool);
-        let sql = "SELECT g.id, g.name, g.epoch, n.number, c.expires, c.used, \
+        type Row = (i64, String, i64, i64, i64, i64, Option<i64>, bool);
+        let sql = "SELECT g.id, g.name, g.epoch, n.number, c.issued, c.expires, c.used, \
                    c.retired IS NULL AND g.revoked IS NULL \
                    FROM certificates c JOIN gateways g ON g.id = c.gateway_id, changes n \
                    WHERE c.fingerprint = $1 AND n.topic = 'identity'";
         let row: Option<Row> = sqlx::query_as(sql).bind(fingerprint.as_str()).fetch_optional(&self.pool).await?;
-        let found = |(id, name, epoch, change, expires, used, counts): Row| {
+        let found = |(id, name, epoch, change, issued, expires, used, counts): Row| {
             Ok(Certificate {
                 gateway: Proven { id: GatewayId(id), name: gateway_name(&name)?, epoch, change },
+                issued: time_from(issued)?,
                 expires: time_from(expires)?,
                 used: used.is_some(),
                 counts,
@@ -136,6 +144,9 @@ impl Store {
         let mut write = self.write().await?;
         let same = "DELETE FROM certificates WHERE gateway_id = $1 AND public_key = $2 AND used IS NULL";
         sqlx::query(same).bind(issue.gateway.0).bind(issue.public_key).execute(&mut *write).await?;
+        let old = "DELETE FROM certificates WHERE gateway_id = $1 AND expires < $2";
+        let long_ago = issue.issued.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+        sqlx::query(old).bind(issue.gateway.0).bind(long_ago.as_millisecond()).execute(&mut *write).await?;
         let surplus = "DELETE FROM certificates WHERE gateway_id = $1 AND used IS NULL AND fingerprint NOT IN \
                        (SELECT fingerprint FROM certificates WHERE gateway_id = $1 AND used IS NULL \
                        ORDER BY issued DESC LIMIT $2)";

@@ -2,7 +2,9 @@
 
 mod audit;
 mod changes;
+mod claims;
 mod devices;
+mod enrolments;
 mod failures;
 mod gateways;
 mod grants;
@@ -30,7 +32,9 @@ use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
 pub use audit::AuditEnds;
+pub use claims::Claim;
 pub use devices::Device;
+pub use enrolments::{Arrival, Decided, Enrolment, EnrolmentId, Landing, ProvisioningKey};
 pub(crate) use failures::Failed;
 pub use gateways::{Gateway, Seen};
 pub use grants::{Grant, GrantTo, NewGrant};

@@ -5,7 +5,7 @@ mod files;
 mod gateway_ca;
 mod own_ca;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 use rustls_pki_types::ServerName;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::clients::GatewayVerifier;
@@ -90,6 +91,7 @@ pub struct Certificates {
     source: Source,
     provider: Arc<CryptoProvider>,
     current: Arc<Mutex<Arc<CertifiedKey>>>,
+    public_keys: Arc<watch::Sender<Vec<String>>>,
 }
 
 impl Certificates {
@@ -97,7 +99,8 @@ impl Certificates {
     pub fn load(source: Source) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let current = load(&source, &provider)?;
-        Ok(Self { source, provider, current: Arc::new(Mutex::new(Arc::new(current))) })
+        let public_keys = Arc::new(watch::Sender::new(public_keys(&current)));
+        Ok(Self { source, provider, current: Arc::new(Mutex::new(Arc::new(current))), public_keys })
     }
 
     /// The TLS settings of all secure ports. Only gateways are asked for a certificate, one of this authority.
@@ -122,13 +125,10 @@ impl Certificates {
         builder.with_safe_default_protocol_versions().map_err(made)
     }
 
-    /// SHA-256 of the public keys by which a gateway can know this server again: that of the certificate, and those of the
-    /// authorities that are sent with it.
-    pub fn public_keys(&self) -> Vec<[u8; 32]> {
-        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
-        let keys =
-            current.cert.iter().filter_map(|certificate| parts(certificate).map(|parts| digest(parts.public_key)));
-        keys.collect()
+    /// The public keys by which a gateway can know this server again: that of the certificate, and those of the
+    /// authorities that are sent with it. As `sha256:` and 64 digits, of the whole SubjectPublicKeyInfo.
+    pub fn public_keys_watched(&self) -> watch::Receiver<Vec<String>> {
+        self.public_keys.subscribe()
     }
 
     /// The authority that has to be given to those who should trust this server; none if everybody knows it.
@@ -143,6 +143,7 @@ impl Certificates {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = current.cert != new.cert;
         if changed {
+            self.public_keys.send_replace(public_keys(&new));
             *current = Arc::new(new);
         }
         Ok(changed)
@@ -197,15 +198,23 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// The SHA-256 of the certificate that a server with an authority of its own shows, if it was made already.
+pub fn own_fingerprint(state_dir: &Path) -> Option<String> {
+    let leaf = own_ca::leaf_made(state_dir)?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &leaf);
+    Some(format!("sha256:{}", data_encoding::HEXLOWER.encode(digest.as_ref())))
+}
+
 /// When a certificate ends; none if it is not a certificate.
 pub fn not_after(der: &[u8]) -> Option<Timestamp> {
     Timestamp::from_second(i64::try_from(*parts(der)?.validity.end()).ok()?).ok()
 }
 
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
-    digest
+fn public_keys(current: &CertifiedKey) -> Vec<String> {
+    let sha256 = |bytes| ring::digest::digest(&ring::digest::SHA256, bytes);
+    let key = |certificate| parts(certificate).map(|parts| sha256(parts.public_key));
+    let digits = |key: ring::digest::Digest| format!("sha256:{}", data_encoding::HEXLOWER.encode(key.as_ref()));
+    current.cert.iter().filter_map(|certificate| key(certificate)).map(digits).collect()
 }
 
 fn made(error: impl std::fmt::Display) -> TlsError {

@@ -52,6 +52,12 @@ pub(super) fn certificate_file(folder: &Path) -> PathBuf {
     folder.join(CA_FILE)
 }
 
+/// The server's own certificate, if it was made already; nothing is made.
+pub(super) fn leaf_made(folder: &Path) -> Option<CertificateDer<'static>> {
+    let file = folder.join(LEAF_FILE);
+    Some(files::chain(&file, &files::read(&file).ok()?).ok()?.swap_remove(0))
+}
+
 /// Loads what is kept in the folder, and makes what is missing, about to end, or for other names.
 pub(super) fn load(
     folder: &Path,
