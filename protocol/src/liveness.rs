@@ -115,8 +115,13 @@ impl Liveness {
         self.unacked_since = None;
     }
 
-    /// Asks at once.
+    /// Asks at once, and takes the link for suspect until there is an answer.
     pub(crate) fn probe(&mut self, now: Instant) {
+        self.ask(now);
+        self.pulse.suspect = true;
+    }
+
+    fn ask(&mut self, now: Instant) {
         if self.asked.is_none() {
             (self.asked, self.wanted) = (Some(now), true);
             (self.pulse.silence, self.pulse.waits) = (Duration::ZERO, false);
@@ -156,7 +161,7 @@ impl Liveness {
     /// The token of the ping that is sent now, if one is due or `beside` something that asks with it.
     pub(crate) fn take_ping(&mut self, beside: bool, now: Instant) -> Option<u64> {
         if beside {
-            self.probe(now);
+            self.ask(now);
         }
         if !std::mem::take(&mut self.wanted) {
             return None;
@@ -267,8 +272,10 @@ mod tests {
     fn only_a_whole_silence_teaches() {
         let (mut end, start) = gateway();
         end.probe(start + SECOND);
+        assert!(end.pulse().suspect, "until it answers");
         assert_eq!(end.take_ping(false, start + SECOND), Some(0));
         end.heard(start + 2 * SECOND);
+        assert!(!end.pulse().suspect);
         assert_eq!(end.pulse().survived, 0, "asked because of news");
         // What is sent keeps a NAT awake as well as what is heard.
         end.sent(false, start + 30 * SECOND);

@@ -52,12 +52,25 @@ pub struct Config {
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Host and port of the url.
+    /// Host and port of the url, of the first one if there are several.
     pub at: HostPort,
+    /// Those of the other urls.
+    pub others: Vec<HostPort>,
     /// What its certificate is checked against.
     pub trust: Trust,
     /// The proxy on the way to it.
     pub proxy: Option<Proxy>,
+    /// The congestion control of the link, where it is not the kernel's default.
+    pub congestion: Option<Box<str>>,
+    /// Where what is learned about the line is kept, if it is said.
+    pub keepalive_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// All servers, in their order.
+    pub fn all(&self) -> impl Iterator<Item = &HostPort> {
+        std::iter::once(&self.at).chain(&self.others)
+    }
 }
 
 /// What the server's certificate is checked against.
@@ -161,6 +174,11 @@ impl Config {
         let device = self.devices.iter().find(|candidate| candidate.name == *device)?;
         let service = device.services.iter().find(|candidate| candidate.name == *service)?;
         Some((&device.host, service))
+    }
+
+    /// Where what is learned about the line is kept.
+    pub fn keepalive_file(&self) -> PathBuf {
+        self.server.keepalive_file.clone().unwrap_or_else(|| self.status_socket.with_extension("keepalive"))
     }
 
     /// The list of devices as it is told to the server.

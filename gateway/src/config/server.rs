@@ -4,18 +4,65 @@ use linkspan_protocol::id::GatewayName;
 
 use super::device::name;
 use super::files;
+use super::problem::Wrong;
 use super::reader::Section;
-use super::value;
+use super::value::{self, HostPort};
 use super::{Identity, Server, Trust};
+use crate::platform::tcp;
+
+/// More servers than anybody has, and as many as a router tries in a minute.
+const URLS_MAX: usize = 8;
 
 pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
     let reader = section.reader;
-    let url = section.required("url", "\"https://remote.example.com\"");
-    let at = url.and_then(|url| reader.check(&url.span(), value::server_url(url.get_ref())));
+    let urls = urls(&mut section);
     let trust = trust(&mut section);
     let proxy = section.parsed("proxy", value::proxy_url);
+    let congestion = section.parsed("congestion", |name| {
+        let is_name =
+            (1..=15).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let wrong = || Wrong::new("this is not the name of a congestion control", "write \"bbr\" or \"cubic\"");
+        is_name.then(|| Box::from(name)).ok_or_else(wrong)
+    });
+    if let Some(name) = &congestion
+        && !tcp::has_congestion_control(name)
+    {
+        let what = format!("the kernel has no congestion control {name}, or only for root; the link uses its default");
+        reader.warning(
+            &section.span_of("congestion"),
+            what,
+            "load its module (tcp_bbr for \"bbr\"), or remove the key",
+        );
+    }
+    let keepalive_file = section.text("keepalive_file").map(|file| reader.beside(file.get_ref()));
     section.finish();
-    Some(Server { at: at?, trust: trust?, proxy })
+    let mut urls = urls?.into_iter();
+    Some(Server { at: urls.next()?, others: urls.collect(), trust: trust?, proxy, congestion, keepalive_file })
+}
+
+/// One url, or a list of them.
+fn urls(section: &mut Section<'_>) -> Option<Vec<HostPort>> {
+    let reader = section.reader;
+    let is_list = section.value("url").is_some_and(|value| value.get_ref().is_array());
+    let texts = match is_list {
+        true => section.list("url"),
+        false => vec![section.required("url", "\"https://remote.example.com\"")?],
+    };
+    let span = section.span_of("url");
+    let mut urls = Vec::with_capacity(texts.len());
+    for text in &texts {
+        let at = reader.check(&text.span(), value::server_url(text.get_ref()))?;
+        if urls.contains(&at) {
+            reader.error(&text.span(), "this url is in the list already", "remove it");
+        }
+        urls.push(at);
+    }
+    if urls.is_empty() || urls.len() > URLS_MAX {
+        let what = format!("`url` lists {} servers", urls.len());
+        reader.error(&span, what, format!("list from one to {URLS_MAX}"));
+        return None;
+    }
+    Some(urls)
 }
 
 fn trust(section: &mut Section<'_>) -> Option<Trust> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use linkspan_protocol::driver::websocket_config;
@@ -9,7 +10,7 @@ use linkspan_protocol::handshake::{HandshakeError, greet};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, Welcome};
 use linkspan_protocol::text::tame;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{ProtocolError, SubProtocolError};
@@ -18,8 +19,10 @@ use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error as WsError};
 
 use super::backoff::Retry;
 use super::failure::{Failure, Step};
+use super::resolver::Resolver;
 use super::{closed, proxy, tls};
 use crate::config::{HostPort, Server};
+use crate::platform::race::Race;
 use crate::platform::tcp;
 
 /// What a link is made of.
@@ -28,21 +31,26 @@ pub(super) type Transport = TlsStream<TcpStream>;
 /// A WebSocket that leads to the server.
 pub(super) type Socket = WebSocketStream<Transport>;
 
-/// Reaches the server and says hello. `at_step` hears of each step as it begins.
-pub(super) async fn dial(
+/// Time for the resolver before the addresses of its last answer are tried without it.
+const RESOLVER_HEAD_START: Duration = Duration::from_millis(500);
+
+/// Reaches the server, up to where a hello can be said. An address that stays silent is asked `again` after that time.
+/// `at_step` hears of each step as it begins. Our address and the other end's come with the WebSocket.
+pub(super) async fn reach(
     server: &Server,
-    hello: &Hello,
+    (resolver, again): (&mut Resolver, Duration),
     tls: &tls::Memory,
     mut at_step: impl FnMut(Step),
-) -> Result<(Socket, Welcome), Failure> {
+) -> Result<(Socket, SocketAddr, SocketAddr), Failure> {
     let (first, key) = match &server.proxy {
         Some(proxy) => (&proxy.at, "proxy"),
         None => (&server.at, "url"),
     };
     at_step(Step::Name);
-    let addresses = lookup(first, key).await?;
-    at_step(Step::Tcp);
-    let mut stream = connect(first, &addresses).await?;
+    let mut stream = connect((first, key), resolver, again, &mut at_step).await?;
+    tcp::carry_a_link(&stream, server.congestion.as_deref());
+    let addresses = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+    let (local, peer) = addresses.map_err(|e| Failure::new(Step::Tcp, e.to_string(), "it will be tried again"))?;
     if let Some(proxy) = &server.proxy {
         at_step(Step::Proxy);
         proxy::connect(&mut stream, proxy, &server.at).await?;
@@ -50,49 +58,101 @@ pub(super) async fn dial(
     at_step(Step::Tls);
     let stream = tls::handshake(stream, server, tls).await?;
     at_step(Step::Websocket);
-    let mut socket = upgrade(stream, &server.at, &hello.agent).await?;
-    at_step(Step::Hello);
-    let welcome = greet(&mut socket, hello).await.map_err(explain_hello)?;
-    Ok((socket, welcome))
+    let socket = upgrade(stream, &server.at).await?;
+    Ok((socket, local, peer))
 }
 
-/// Asks anew each time: the server may have moved, and the resolver may have changed with the SIM's network.
-async fn lookup(at: &HostPort, key: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let advice = || format!("is the network up, does its DNS work, and is the host in [server] {key} right?");
-    match timeout(Step::Name.deadline(), tokio::net::lookup_host((&*at.host, at.port))).await {
-        Ok(Ok(addresses)) => Ok(addresses.collect()),
-        Ok(Err(e)) => Err(Failure::new(Step::Name, format!("{} has no address: {e}", at.host), advice())),
-        Err(_) => Err(Failure::timed_out(Step::Name, "DNS", &advice())),
+/// Says hello; what the server answers, and how long that took.
+pub(super) async fn introduce(socket: &mut Socket, hello: &Hello) -> Result<(Welcome, Duration), Failure> {
+    let began = Instant::now();
+    let welcome = greet(socket, hello).await.map_err(explain_hello)?;
+    Ok((welcome, began.elapsed()))
+}
+
+/// Asks for the addresses anew each time: the server may have moved. All of them race; those of the last answer too, if
+/// the resolver is as silent as the line.
+async fn connect(
+    (at, key): (&HostPort, &str),
+    resolver: &mut Resolver,
+    again: Duration,
+    at_step: &mut impl FnMut(Step),
+) -> Result<TcpStream, Failure> {
+    let known = resolver.known(at);
+    let mut race = Race::new(again);
+    let mut asked = pin!(resolver.ask(at));
+    let mut answered = false;
+    let began = Instant::now();
+    let (mut head_start, mut deadline) = (Some(began + RESOLVER_HEAD_START), began + Step::Name.deadline());
+    loop {
+        let more = tokio::select! {
+            answer = &mut asked, if !answered => {
+                answered = true;
+                match answer {
+                    Ok(addresses) => addresses,
+                    Err(e) if known.is_empty() => return Err(no_address(at, key, &e)),
+                    Err(_) => known.clone(),
+                }
+            }
+            () = sleep_until(head_start.unwrap_or(began)), if head_start.is_some() && !answered && !known.is_empty() => {
+                head_start = None;
+                known.clone()
+            }
+            connected = race.run(), if race.is_on() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(e) if answered => return Err(no_connection(at, race.addresses(), &e)),
+                Err(_) => continue,
+            },
+            () = sleep_until(deadline) => return Err(match race.addresses() {
+                [] => Failure::timed_out(Step::Name, "DNS", &name_advice(key)),
+                silent => no_connection(at, silent, &io::ErrorKind::TimedOut.into()),
+            }),
+        };
+        if race.addresses().is_empty() {
+            at_step(Step::Tcp);
+            deadline = Instant::now() + Step::Tcp.deadline();
+        }
+        race.add(&more);
+        if answered && !race.is_on() {
+            return Err(no_connection(at, race.addresses(), &io::ErrorKind::NotFound.into()));
+        }
     }
 }
 
-async fn connect(at: &HostPort, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-    tcp::connect(addresses, Instant::now() + Step::Tcp.deadline()).await.map_err(|e| {
-        let whom = match addresses {
-            [one] => format!("{at} ({})", one.ip()),
-            all => format!("{at} ({} addresses)", all.len()),
-        };
-        let advice = match e.kind() {
-            io::ErrorKind::ConnectionRefused => "is the server running, and is the port right?",
-            io::ErrorKind::TimedOut => "is there a firewall on the way? It may take a [server] proxy",
-            _ => "is the network up?",
-        };
-        match e.kind() {
-            io::ErrorKind::TimedOut => Failure::timed_out(Step::Tcp, &whom, advice),
-            _ => Failure::new(Step::Tcp, format!("{whom}: {e}"), advice),
-        }
-    })
+fn name_advice(key: &str) -> String {
+    format!("is the network up, does its DNS work, and is the host in [server] {key} right?")
 }
 
-async fn upgrade(stream: TlsStream<TcpStream>, at: &HostPort, agent: &str) -> Result<Socket, Failure> {
+fn no_address(at: &HostPort, key: &str, error: &io::Error) -> Failure {
+    Failure::new(Step::Name, format!("{} has no address: {error}", at.host), name_advice(key)).with_retry(Retry::Line)
+}
+
+fn no_connection(at: &HostPort, addresses: &[SocketAddr], error: &io::Error) -> Failure {
+    let whom = match addresses {
+        [one] => format!("{at} ({})", one.ip()),
+        all => format!("{at} ({} addresses)", all.len()),
+    };
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "is the server running, and is the port right?",
+        io::ErrorKind::TimedOut => "is there a firewall on the way? It may take a [server] proxy",
+        _ => "is the network up?",
+    };
+    match error.kind() {
+        io::ErrorKind::TimedOut => Failure::timed_out(Step::Tcp, &whom, advice),
+        io::ErrorKind::ConnectionRefused => Failure::new(Step::Tcp, format!("{whom}: {error}"), advice),
+        _ => Failure::new(Step::Tcp, format!("{whom}: {error}"), advice).with_retry(Retry::Line),
+    }
+}
+
+async fn upgrade(stream: TlsStream<TcpStream>, at: &HostPort) -> Result<Socket, Failure> {
     let authority = at.to_string();
     let authority = authority.strip_suffix(":443").unwrap_or(&authority);
     let uri: Uri = format!("wss://{authority}{LINK_PATH}").parse().map_err(|_| {
         Failure::new(Step::Websocket, format!("{authority} cannot stand in a url"), "correct [server] url")
             .with_retry(Retry::Slowly)
     })?;
-    let request =
-        ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL).with_header(header::USER_AGENT.as_str(), agent);
+    let request = ClientRequestBuilder::new(uri)
+        .with_sub_protocol(SUBPROTOCOL)
+        .with_header(header::USER_AGENT.as_str(), super::AGENT);
     let upgrading = tokio_tungstenite::client_async_with_config(request, stream, Some(websocket_config()));
     match timeout(Step::Websocket.deadline(), upgrading).await {
         Ok(Ok((socket, _))) => Ok(socket),
@@ -127,10 +187,19 @@ fn explain_answer<B>(response: &Response<B>) -> Failure {
         429 | 500..=599 => ("the server, or what stands before it, is busy or starting", Retry::Soon),
         _ => ("is [server] url that of a Linkspan server, and not of a device's page?", Retry::Slowly),
     };
-    // Only the form in seconds is understood; the other one is a date, and clocks of routers are not to be trusted.
-    let after = text(header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
-    let retry = after.map_or(retry, |seconds| Retry::After(Duration::from_secs(seconds)));
+    let after = text(header::RETRY_AFTER).and_then(|wish| retry_after(wish, text(header::DATE)));
+    let retry = after.map_or(retry, Retry::After);
     Failure::new(Step::Websocket, what, advice).with_retry(retry)
+}
+
+/// Seconds, or a date (RFC 9110, section 10.2.3). A date is compared with the one the server says it is: clocks of routers
+/// are not to be trusted.
+fn retry_after(wish: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = wish.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (then, now) = (httpdate::parse_http_date(wish).ok()?, httpdate::parse_http_date(date?).ok()?);
+    Some(then.duration_since(now).unwrap_or_default())
 }
 
 fn explain_hello(error: HandshakeError) -> Failure {
@@ -140,8 +209,11 @@ fn explain_hello(error: HandshakeError) -> Failure {
         HandshakeError::Version(_) => {
             Failure::new(Step::Hello, error.to_string(), "update the gateway or the server").with_retry(Retry::Slowly)
         }
-        HandshakeError::TimedOut
-        | HandshakeError::HungUp
+        HandshakeError::TimedOut => {
+            Failure::new(Step::Hello, error.to_string(), "if it stays so, look into the server's log")
+                .with_retry(Retry::Line)
+        }
+        HandshakeError::HungUp
         | HandshakeError::WebSocket(_)
         | HandshakeError::Frame(_)
         | HandshakeError::Malformed(_) => {
@@ -165,4 +237,21 @@ fn explain_refusal(refused: &Refused) -> Failure {
     };
     let retry = refused.retry_after_s.map_or(retry, |seconds| Retry::After(Duration::from_secs(seconds.into())));
     Failure::new(Step::Hello, format!("the server refused: {}", tame(&refused.text)), advice).with_retry(retry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_wait_is_seconds_or_a_date_by_the_servers_clock() {
+        let date = Some("Thu, 01 Jan 1970 00:00:10 GMT");
+        assert_eq!(retry_after(" 40 ", None), Some(Duration::from_secs(40)));
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:01:10 GMT", date), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:01 GMT", date), Some(Duration::ZERO));
+        for nonsense in ["", "soon", "-1", "Thu, 32 Jan 1970 00:00:01 GMT"] {
+            assert_eq!(retry_after(nonsense, date), None, "{nonsense}");
+        }
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:01:10 GMT", None), None);
+    }
 }

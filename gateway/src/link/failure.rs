@@ -32,9 +32,12 @@ impl Step {
     pub(super) fn deadline(self) -> Duration {
         Duration::from_secs(match self {
             Self::Name => 15,
-            Self::Tcp | Self::Proxy => 20,
-            // Three round trips over a slow line, and RSA on a slow processor.
-            Self::Tls | Self::Websocket => 30,
+            // Then the name is asked for anew.
+            Self::Tcp => 10,
+            Self::Proxy => 20,
+            // Three round trips over a slow line, and RSA on a slow processor. Not more: where the line was down for a
+            // moment, TCP is slower to find out than a new attempt.
+            Self::Tls | Self::Websocket => 15,
             Self::Hello | Self::Link => 20,
         })
     }
@@ -74,8 +77,10 @@ impl Failure {
         Self { step, what: what.into(), advice: advice.into(), retry: Retry::Soon }
     }
 
+    /// One that the line may be to blame for.
     pub(super) fn timed_out(step: Step, whom: &str, advice: &str) -> Self {
-        Self::new(step, format!("no answer from {whom} within {} s", step.deadline().as_secs()), advice)
+        let what = format!("no answer from {whom} within {} s", step.deadline().as_secs());
+        Self::new(step, what, advice).with_retry(Retry::Line)
     }
 
     pub(super) fn with_retry(self, retry: Retry) -> Self {

@@ -2,30 +2,40 @@
 
 mod backoff;
 mod dial;
+mod dialer;
 mod failure;
+mod keepalive;
 mod proxy;
+mod resolver;
+mod serve;
+mod servers;
 mod session;
 mod tls;
+mod uplinks;
 
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use linkspan_protocol::driver::{LinkEnd, LinkHandle};
 use linkspan_protocol::limits::GATEWAY_WINDOW;
-use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, GatewayToServer, Hello, ServerToGateway, VERSION};
+use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::backoff::{Backoff, Retry};
+use self::dialer::{Dialer, Path, Reached};
 pub use self::failure::{Failure, Step};
-use self::session::{Held, Joined};
+pub use self::servers::ServerReport;
+use self::session::Held;
 pub(crate) use self::tls::{Memory as TlsMemory, system_has_authorities};
+pub use self::uplinks::Keepalive;
+use self::uplinks::Uplinks;
 
 use crate::Phase;
 use crate::config::Config;
 use crate::forward::Forwarder;
+use crate::platform::uplink::Network;
 use crate::traffic::Traffic;
 
 /// Program and version, as told to the server.
@@ -61,6 +71,14 @@ pub struct Report {
     pub since: Instant,
     /// The last failure, and when it was.
     pub last_failure: Option<(Failure, Instant)>,
+    /// Each server of the configuration.
+    pub servers: Vec<ServerReport>,
+    /// Which of them the link leads to, or led to last.
+    pub server: usize,
+    /// The other end of the connection, while the link is up.
+    pub peer: Option<SocketAddr>,
+    /// How long the line may be silent, once a link was up.
+    pub keepalive: Option<Keepalive>,
     /// How often it was up.
     pub connects: u32,
     /// Devices that the server does not publish.
@@ -73,7 +91,18 @@ impl Default for Report {
     fn default() -> Self {
         let now = Instant::now();
         let state = State::Waiting { until: now };
-        Self { state, since: now, last_failure: None, connects: 0, refused: Vec::new(), data_cap: None }
+        Self {
+            state,
+            since: now,
+            last_failure: None,
+            servers: Vec::new(),
+            server: 0,
+            peer: None,
+            keepalive: None,
+            connects: 0,
+            refused: Vec::new(),
+            data_cap: None,
+        }
     }
 }
 
@@ -92,90 +121,165 @@ pub(crate) struct Link {
 
 /// What comes after an attempt or a link.
 enum Next {
-    Failed(Failure),
+    /// It failed, at this server.
+    Failed(usize, Failure),
+    /// There is a better one already.
+    Switch(Box<Made>),
+    /// The network is another one.
+    News,
     /// The configuration names another server or identity.
     Redial,
     Stop,
 }
 
+/// A link that is not served yet.
+struct Made {
+    socket: dial::Socket,
+    path: Path,
+    hello: Hello,
+    welcome: Welcome,
+    round_trip: Duration,
+}
+
+/// What is known of the network.
+struct Outlook {
+    network: Network,
+    uplinks: Uplinks,
+}
+
+/// What outlives the links.
+struct Lasting {
+    dialer: Dialer,
+    outlook: Outlook,
+    held: Held,
+    /// Another gateway took over: this one steps back for it.
+    yielding: bool,
+}
+
+impl Lasting {
+    fn new(config: &Config, tls: Arc<TlsMemory>) -> Self {
+        Self {
+            dialer: Dialer::new(&config.server, tls),
+            outlook: Outlook { network: Network::new(), uplinks: Uplinks::load(&config.keepalive_file()) },
+            held: Held::default(),
+            yielding: false,
+        }
+    }
+
+    /// The configuration leads elsewhere.
+    fn begin_anew(&mut self) {
+        self.held.end("the gateway's configuration changed");
+        self.dialer.begin_anew();
+        self.yielding = false;
+    }
+}
+
 impl Link {
     /// Keeps the link until the gateway stops.
     pub(crate) async fn run(mut self) -> Result<(), String> {
-        let mut backoff = Backoff::default();
-        let mut yielding = false;
-        let mut held = Held::default();
+        let config = self.config.borrow().clone();
+        let (mut lasting, mut made) = (Lasting::new(&config, self.tls.clone()), None);
         loop {
             let config = self.config.borrow_and_update().clone();
-            let next = self.connect_and_serve(&config, &mut held, &mut yielding, &mut backoff).await;
-            let failure = match next {
-                Next::Stop => break,
-                Next::Redial => {
-                    held.end("the gateway's configuration changed");
-                    backoff.reset();
-                    yielding = false;
-                    continue;
-                }
-                Next::Failed(failure) => failure,
+            lasting.dialer.follow(&config.server);
+            let ready = match made.take() {
+                Some(made) => Ok(made),
+                None => self.connect(&config, &mut lasting).await,
             };
-            let wait = backoff.next(failure.retry, fastrand::f64());
-            let until = Instant::now() + wait;
-            self.fail(failure, wait, if yielding { State::Superseded { until } } else { State::Waiting { until } });
-            tokio::select! {
-                () = sleep_until(until) => {}
-                () = config_moved(&mut self.config, &config) => {
-                    held.end("the gateway's configuration changed");
-                    backoff.reset();
-                    yielding = false;
+            let next = match ready {
+                Ok(made) => self.stay(made, &config, &mut lasting).await,
+                Err(next) => next,
+            };
+            match next {
+                Next::Stop => break,
+                Next::Switch(new) => made = Some(new),
+                Next::News => lasting.dialer.news(),
+                Next::Redial => lasting.begin_anew(),
+                Next::Failed(server, failure) => {
+                    if !self.wait((server, failure), &config, &mut lasting).await {
+                        break;
+                    }
                 }
-                () = leaves(&mut self.phase, Phase::Running) => break,
             }
         }
+        lasting.outlook.uplinks.save(true);
         enter(&self.report, State::Draining);
         Ok(())
     }
 
-    async fn connect_and_serve(
-        &mut self,
-        config: &Config,
-        held: &mut Held,
-        yielding: &mut bool,
-        backoff: &mut Backoff,
-    ) -> Next {
-        let hello = Hello { resume: held.resume(), ..self.hello(config, *yielding) };
-        let report = self.report.clone();
-        let dialed = tokio::select! {
-            dialed = dial::dial(&config.server, &hello, &self.tls, |step| enter(&report, State::Dialing(step))) => dialed,
-            () = config_moved(&mut self.config, config) => return Next::Redial,
-            () = leaves(&mut self.phase, Phase::Running) => return Next::Stop,
+    /// Waits until a server is to be tried again; false if the gateway stops.
+    async fn wait(&mut self, failed: (usize, Failure), config: &Config, lasting: &mut Lasting) -> bool {
+        let wait = lasting.dialer.failed(failed.0, &failed.1);
+        let (_, until) = lasting.dialer.servers.next(Instant::now());
+        let state = if lasting.yielding { State::Superseded { until } } else { State::Waiting { until } };
+        self.fail(failed, wait, state, lasting.dialer.servers.report());
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = lasting.outlook.network.changed() => lasting.dialer.news(),
+            () = config_moved(&mut self.config, config) => lasting.begin_anew(),
+            () = leaves(&mut self.phase, Phase::Running) => return false,
+        }
+        true
+    }
+
+    /// One attempt at the server that is next.
+    async fn connect(&mut self, config: &Config, lasting: &mut Lasting) -> Result<Box<Made>, Next> {
+        let Lasting { dialer, outlook, held, yielding } = lasting;
+        let (report, hello) = (self.report.clone(), self.hello(config, *yielding));
+        let attempt = async {
+            let reached = dialer.reach(&config.server, |step| enter(&report, State::Dialing(step))).await?;
+            let server = reached.path.server;
+            enter(&report, State::Dialing(Step::Hello));
+            introduce(reached, hello, held).await.map_err(|failure| (server, failure))
         };
-        let (socket, welcome) = match dialed {
-            Ok(link) => link,
-            Err(failure) => return Next::Failed(failure),
-        };
-        *yielding = false;
+        tokio::select! {
+            made = attempt => made.map_err(|(server, failure)| Next::Failed(server, failure)),
+            () = outlook.network.changed() => Err(Next::News),
+            () = config_moved(&mut self.config, config) => Err(Next::Redial),
+            () = leaves(&mut self.phase, Phase::Running) => Err(Next::Stop),
+        }
+    }
+
+    /// Serves a link, with all that is noted at its begin and end.
+    async fn stay(&mut self, made: Box<Made>, config: &Config, lasting: &mut Lasting) -> Next {
+        let Made { socket, path, hello, welcome, round_trip } = *made;
+        let began = Instant::now();
+        lasting.yielding = false;
+        lasting.dialer.servers.connected(path.server);
+        lasting.outlook.network.watch(path.peer);
         let _counted = self.traffic.begin(socket.get_ref().get_ref().0, (welcome.time, welcome.utc_offset_s));
-        let joined = match held.join(socket, config, &hello, &welcome) {
+        let joined = match lasting.held.join(socket, config, &hello, &welcome) {
             Ok(joined) => joined,
-            Err(error) => return Next::Failed(Failure::new(Step::Hello, error.to_string(), "it will be tried again")),
+            Err(error) => {
+                return Next::Failed(
+                    path.server,
+                    Failure::new(Step::Hello, error.to_string(), "it will be tried again"),
+                );
+            }
         };
+        joined.handle.measured(round_trip);
         let goes_on = joined.goes_on;
         let session = if goes_on { ", where the session goes on" } else { "" };
-        log::info!("connected to {} ({}) as {}{session}", config.server.at, tame(&welcome.agent), config.identity.name);
-        let began = Instant::now();
+        let at = lasting.dialer.servers.at(path.server).unwrap_or(&config.server.at);
+        log::info!("connected to {at} ({}) as {}{session}", tame(&welcome.agent), config.identity.name);
         self.report.send_modify(|report| {
             (report.state, report.since) = (State::Connected, began);
             report.connects = report.connects.saturating_add(1);
+            (report.server, report.peer) = (path.server, Some(path.peer));
+            report.servers = lasting.dialer.servers.report();
             report.data_cap = None;
             if !goes_on {
                 report.refused.clear();
             }
         });
-        let (next, superseded) = self.serve(joined, held).await;
-        if held.link_ended() {
+        let (next, superseded) = self.serve(joined, (path, &welcome), lasting).await;
+        if lasting.held.link_ended() {
             log::info!("the session waits for the next link");
         }
-        *yielding = superseded;
-        backoff.link_held(began.elapsed());
+        lasting.yielding = superseded;
+        lasting.dialer.servers.down(path.server, began.elapsed());
+        lasting.outlook.uplinks.save(false);
+        self.report.send_modify(|report| report.peer = None);
         next
     }
 
@@ -195,71 +299,8 @@ impl Link {
         }
     }
 
-    /// Lives as long as the link does. True beside the reason: another gateway took over.
-    async fn serve(&mut self, Joined { handle, driver, books, .. }: Joined, held: &mut Held) -> (Next, bool) {
-        let handle = &handle;
-        let mut told = self.traffic.told();
-        let mut served = self.config.borrow_and_update().clone();
-        if held.is_news(&served) {
-            tell_devices(handle, &served);
-        }
-        let mut driver = pin!(driver.run());
-        let mut next = None;
-        loop {
-            tokio::select! {
-                end = &mut driver => return ended(&end, next),
-                Some(incoming) = handle.accept() => self.forwarder.take(incoming),
-                Some(message) = handle.receive() => self.hear(&message),
-                Ok(()) = told.changed(), if books => tell_traffic(handle, told.borrow_and_update().as_ref()),
-                Ok(()) = self.config.changed(), if next.is_none() => {
-                    let config = self.config.borrow_and_update().clone();
-                    if moved(&served, &config) {
-                        handle.close(&close(CloseReason::Restarting, "the configuration changed"));
-                        next = Some(Next::Redial);
-                    } else {
-                        // Even if it is the same list: what the server refused before may be free by now.
-                        held.is_news(&config);
-                        tell_devices(handle, &config);
-                    }
-                    served = config;
-                }
-                () = reaches(&mut self.phase, Phase::Stopping), if !matches!(next, Some(Next::Stop)) => {
-                    handle.close(&close(CloseReason::Stopping, "the gateway stops"));
-                    next = Some(Next::Stop);
-                }
-            }
-        }
-    }
-
-    fn hear(&self, message: &[u8]) {
-        match serde_json::from_slice(message) {
-            Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
-            Ok(cap @ ServerToGateway::DataCap { .. }) => self.report.send_modify(|report| report.data_cap = Some(cap)),
-            Ok(ServerToGateway::ServerKeys { .. } | ServerToGateway::Unknown) => {
-                log::debug!("the server sent a message that this version does not know")
-            }
-            Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
-        }
-    }
-
-    /// Notes which devices of ours the server does not publish, and says so if it is news: a server that talks of others,
-    /// or repeats itself, must not fill the log.
-    fn note_refused(&self, told: &[DeviceRefused]) {
-        let config = self.config.borrow().clone();
-        let of_ours = config.devices.iter().filter_map(|listed| told.iter().find(|device| device.name == listed.name));
-        let refused: Vec<_> =
-            of_ours.map(|device| DeviceRefused { reason: tame(&device.reason), ..device.clone() }).collect();
-        let news = self.report.borrow().refused != refused;
-        if news {
-            for device in &refused {
-                log::warn!("the server does not publish {}: {}", device.name, device.reason);
-            }
-            self.report.send_modify(|report| report.refused = refused);
-        }
-    }
-
     /// Says what happened, once: a server that is away for days must not fill the log of a router.
-    fn fail(&self, failure: Failure, wait: Duration, state: State) {
+    fn fail(&self, (server, failure): (usize, Failure), wait: Duration, state: State, servers: Vec<ServerReport>) {
         let now = Instant::now();
         let is_known = {
             let report = self.report.borrow();
@@ -270,6 +311,7 @@ impl Link {
         self.report.send_modify(|report| {
             (report.state, report.since) = (state, now);
             report.last_failure = Some((failure, now));
+            (report.server, report.servers) = (server, servers);
         });
     }
 }
@@ -278,35 +320,12 @@ fn enter(report: &watch::Sender<Report>, state: State) {
     report.send_modify(|report| (report.state, report.since) = (state, Instant::now()));
 }
 
-fn tell_devices(handle: &LinkHandle, config: &Config) {
-    if let Err(e) = handle.send(&config.report()) {
-        log::warn!("the list of devices was not sent: {e}");
-    }
-}
-
-fn tell_traffic(handle: &LinkHandle, told: Option<&GatewayToServer>) {
-    if let Some(told) = told
-        && let Err(e) = handle.send(told)
-    {
-        log::debug!("the data used was not told: {e}");
-    }
-}
-
-fn close(reason: CloseReason, text: &str) -> Close {
-    Close { reason, text: text.to_owned(), retry_between_s: None }
-}
-
-/// What comes after a link; `planned` if this end closed it.
-fn ended(end: &LinkEnd, planned: Option<Next>) -> (Next, bool) {
-    if let Some(next) = planned {
-        return (next, false);
-    }
-    match end {
-        LinkEnd::Closed(close) => (Next::Failed(closed(close)), close.reason == CloseReason::Superseded),
-        LinkEnd::ClosedHere | LinkEnd::Left | LinkEnd::Lost(_) | LinkEnd::Session(_) => {
-            (Next::Failed(Failure::new(Step::Link, tame(&end.to_string()), "it will be tried again")), false)
-        }
-    }
+/// Says hello to a server that was reached, over which the session is to go on: nothing more is heard over an older link.
+async fn introduce(reached: Reached, hello: Hello, held: &mut Held) -> Result<Box<Made>, Failure> {
+    let Reached { mut socket, path } = reached;
+    let hello = Hello { resume: held.resume(), ..hello };
+    let (welcome, round_trip) = dial::introduce(&mut socket, &hello).await?;
+    Ok(Box::new(Made { socket, path, hello, welcome, round_trip }))
 }
 
 /// A link that the server closed, as a failure.
@@ -346,12 +365,6 @@ async fn config_moved(config: &mut watch::Receiver<Arc<Config>>, old: &Config) {
 /// Waits until the phase is another one than this; for ever if nobody can change it any more.
 async fn leaves(phase: &mut watch::Receiver<Phase>, from: Phase) {
     if phase.wait_for(|phase| *phase != from).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-async fn reaches(phase: &mut watch::Receiver<Phase>, to: Phase) {
-    if phase.wait_for(|phase| *phase == to).await.is_err() {
         std::future::pending().await
     }
 }

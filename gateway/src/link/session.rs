@@ -85,11 +85,8 @@ impl Held {
             memory: Memory::of(config.limits.memory),
             resumable: !within.is_zero(),
         };
-        let ping_after = match welcome.ping_after_s {
-            0 => PING_AFTER,
-            seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
-        };
-        let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
+        // Whoever serves the link says after which silence to ask.
+        let (handle, driver) = driver::link(socket, Role::Gateway, settings, PING_AFTER);
         let name = welcome.session.clone();
         self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None });
         Ok(Joined { handle, driver, goes_on: false, books })

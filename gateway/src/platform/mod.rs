@@ -1,5 +1,9 @@
-//! What the system around the daemon gives: TCP with the options we want, and a service manager.
+//! What the system around the daemon gives: TCP with the options we want, news of the network, and a service manager.
 
+#[cfg(feature = "netlink")]
+mod netlink;
+pub(crate) mod race;
 pub(crate) mod service_manager;
 pub(crate) mod tcp;
 pub(crate) mod tcp_info;
+pub(crate) mod uplink;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Addresses tried at most: a name with hundreds of them must not cost hundreds of sockets.
-const ADDRESSES_MAX: usize = 8;
+pub(super) const ADDRESSES_MAX: usize = 8;
 
 /// Silence after which the kernel asks whether the other end is still there, and how often it asks again.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -71,8 +71,40 @@ fn set_options(stream: &TcpStream) {
     }
 }
 
+/// Bytes that may wait in the kernel of a link's socket before it takes more: what goes next is decided as late as that.
+const NOT_SENT_MAX: u32 = 16 * 1024;
+
+/// Time after which the kernel gives a connection up whose bytes nobody acknowledges. It is the protocol's own time for a
+/// sign of life: the kernel notices where the protocol has nothing to ask about.
+const USER_TIMEOUT: Duration = linkspan_protocol::limits::PING_DEADLINE;
+
+/// The options of the connection that carries the link. It has no keepalive of TCP's: the protocol asks by itself, and
+/// each packet costs.
+pub(crate) fn carry_a_link(stream: &TcpStream, congestion: Option<&str>) {
+    let socket = SockRef::from(stream);
+    let options = [
+        stream.set_nodelay(true),
+        socket.set_tcp_notsent_lowat(NOT_SENT_MAX),
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
+    ];
+    for e in options.into_iter().filter_map(Result::err) {
+        log::debug!("socket options of {:?}: {e}", stream.peer_addr());
+    }
+    if let Some(name) = congestion
+        && let Err(e) = socket.set_tcp_congestion(name.as_bytes())
+    {
+        log::debug!("congestion control {name}: {e}");
+    }
+}
+
+/// Whether the kernel has that congestion control, and lets this process use it.
+pub(crate) fn has_congestion_control(name: &str) -> bool {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    socket.is_ok_and(|socket| socket.set_tcp_congestion(name.as_bytes()).is_ok())
+}
+
 /// IPv6 and IPv4 by turns, beginning with the kind that the resolver put first (RFC 8305, section 4).
-fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+pub(super) fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
@@ -87,7 +119,7 @@ fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     }
 }
 
-fn no_address() -> io::Error {
+pub(super) fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the name has no address")
 }
 
@@ -141,6 +173,21 @@ mod tests {
         let refused = connect(&[closed().await], soon()).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(connect(&[], soon()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_links_socket_decides_late_and_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        for name in ["reno", "no-such-algorithm"] {
+            carry_a_link(&stream, Some(name));
+            let socket = SockRef::from(&stream);
+            assert!(stream.nodelay().unwrap() && !socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOT_SENT_MAX);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+            assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+        }
+        assert!(has_congestion_control("reno") && !has_congestion_control("no-such-algorithm"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Device, Service};
 use crate::forward::Forwarder;
-use crate::link::{Report, State, Step};
+use crate::link::{Failure, Report, ServerReport, State, Step};
 use crate::supervisor::WorkerReport;
 use crate::traffic::{Traffic, Used};
 
@@ -59,9 +59,42 @@ pub struct LinkStatus {
     pub next_attempt_in_s: Option<u64>,
     /// How often the link was up again after the first time.
     pub reconnects: u32,
+    /// What an idle link costs, once one was up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<KeepaliveStatus>,
+    /// Each server, where the configuration names several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerStatus>,
     /// The last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<FailureStatus>,
+}
+
+/// What an idle link costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeepaliveStatus {
+    /// Silence after which the gateway asks whether the server is there.
+    pub ping_after_s: u64,
+    /// It may still change: how long the line may be silent is being learned.
+    pub learning: bool,
+    /// The way out that it holds for: interface, and network of the next router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// Bytes in 30 days as the carrier counts them, both ways, while nothing else is said.
+    pub idle_bytes_per_month: u64,
+}
+
+/// One of several servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Host and port.
+    pub server: String,
+    /// Why it was not connected to, the last time that it was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<FailureStatus>,
+    /// It is not tried before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_s: Option<u64>,
 }
 
 /// How the link is.
@@ -266,19 +299,44 @@ fn link(config: &Config, report: &Report) -> LinkStatus {
         State::Superseded { until } => (LinkState::Superseded, None, Some(until)),
         State::Draining => (LinkState::Draining, None, None),
     };
+    let several = report.servers.len() > 1;
+    let at = report.servers.get(report.server).map_or(&config.server.at, |server| &server.at);
     LinkStatus {
-        server: config.server.at.to_string(),
+        server: at.to_string(),
         proxy: config.server.proxy.as_ref().map(|proxy| proxy.at.to_string()),
         state,
         for_s: report.since.elapsed().as_secs(),
         step,
-        next_attempt_in_s: until.map(|until| until.saturating_duration_since(Instant::now()).as_secs()),
+        next_attempt_in_s: until.map(in_seconds),
         reconnects: report.connects.saturating_sub(1),
-        last_error: report.last_failure.as_ref().map(|(failure, at)| FailureStatus {
-            ago_s: at.elapsed().as_secs(),
-            step: failure.step,
-            what: failure.what.clone(),
-            advice: failure.advice.clone(),
+        keepalive: report.keepalive.as_ref().map(|keepalive| KeepaliveStatus {
+            ping_after_s: keepalive.span.as_secs(),
+            learning: keepalive.learning,
+            uplink: keepalive.uplink.clone(),
+            idle_bytes_per_month: keepalive.bytes_per_month(),
         }),
+        servers: report.servers.iter().filter(|_| several).map(server).collect(),
+        last_error: report.last_failure.as_ref().map(failure),
     }
+}
+
+fn server(report: &ServerReport) -> ServerStatus {
+    ServerStatus {
+        server: report.at.to_string(),
+        last_error: report.failure.as_ref().map(failure),
+        not_before_s: report.due.as_ref().map(in_seconds).filter(|seconds| *seconds > 0),
+    }
+}
+
+fn failure((failure, at): &(Failure, Instant)) -> FailureStatus {
+    FailureStatus {
+        ago_s: at.elapsed().as_secs(),
+        step: failure.step,
+        what: failure.what.clone(),
+        advice: failure.advice.clone(),
+    }
+}
+
+fn in_seconds(until: &Instant) -> u64 {
+    until.saturating_duration_since(Instant::now()).as_secs()
 }

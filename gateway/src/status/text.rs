@@ -4,7 +4,10 @@ use std::fmt::{self, Write};
 
 use linkspan_protocol::text::size;
 
-use super::snapshot::{DataStatus, DeviceStatus, LinkState, LinkStatus, ServiceStatus, Snapshot};
+use super::snapshot::{
+    DataStatus, DeviceStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus, ServiceStatus,
+    Snapshot,
+};
 
 /// A page about the gateway, for people.
 pub fn text(snapshot: &Snapshot) -> String {
@@ -53,13 +56,43 @@ fn write_link(page: &mut String, link: &LinkStatus) -> fmt::Result {
         write!(page, ", next attempt in {}", span(next))?;
     }
     writeln!(page, "; {} reconnects", link.reconnects)?;
-    match &link.last_error {
-        Some(error) => {
-            let failure = format_args!("{}: {}\n    {}", error.step, error.what, error.advice);
-            writeln!(page, "Last error {} ago: {failure}", span(error.ago_s))
-        }
-        None => Ok(()),
+    if let Some(keepalive) = &link.keepalive {
+        write_keepalive(page, keepalive)?;
     }
+    if let Some(error) = &link.last_error {
+        write!(page, "Last error ")?;
+        write_failure(page, error)?;
+    }
+    link.servers.iter().try_for_each(|server| write_server(page, server))
+}
+
+fn write_keepalive(page: &mut String, keepalive: &KeepaliveStatus) -> fmt::Result {
+    // In tenths of a megabyte: the exact number is in the JSON.
+    let tenths = (keepalive.idle_bytes_per_month + 50_000) / 100_000;
+    write!(page, "Idle: ≈ {}.{} MB/month; asks after ", tenths / 10, tenths % 10)?;
+    write!(page, "{} of silence", span(keepalive.ping_after_s))?;
+    if let Some(uplink) = &keepalive.uplink {
+        write!(page, " on {uplink}")?;
+    }
+    writeln!(page, "{}", if keepalive.learning { ", and learns how long the line may be silent" } else { "" })
+}
+
+fn write_server(page: &mut String, server: &ServerStatus) -> fmt::Result {
+    write!(page, "Server {}: ", server.server)?;
+    if let Some(wait) = server.not_before_s {
+        write!(page, "not tried for {}; ", span(wait))?;
+    }
+    match &server.last_error {
+        Some(error) => {
+            write!(page, "failed ")?;
+            write_failure(page, error)
+        }
+        None => writeln!(page, "no failure"),
+    }
+}
+
+fn write_failure(page: &mut String, error: &FailureStatus) -> fmt::Result {
+    writeln!(page, "{} ago: {}: {}\n    {}", span(error.ago_s), error.step, error.what, error.advice)
 }
 
 fn write_data(page: &mut String, data: &DataStatus) -> fmt::Result {
@@ -114,13 +147,48 @@ fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::link::Step;
-    use crate::status::{CapStatus, FailureStatus, ServiceData, StreamStatus};
+    use crate::status::{CapStatus, ServiceData, StreamStatus};
     use crate::supervisor::WorkerReport;
 
     #[test]
     fn spans_read_well() {
         let spans: Vec<_> = [0, 59, 61, 3600, 90_061].into_iter().map(span).collect();
         assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]);
+    }
+
+    fn link() -> LinkStatus {
+        let what = FailureStatus { ago_s: 3, step: Step::Tls, what: "expired".into(), advice: "set the clock".into() };
+        LinkStatus {
+            server: "remote.example.com:443".into(),
+            proxy: Some("proxy:3128".into()),
+            state: LinkState::Waiting,
+            for_s: 2,
+            step: None,
+            next_attempt_in_s: Some(5),
+            reconnects: 7,
+            keepalive: Some(KeepaliveStatus {
+                ping_after_s: 400,
+                learning: true,
+                uplink: Some("wwan0 10.64".into()),
+                idle_bytes_per_month: 1_393_200,
+            }),
+            servers: vec![
+                ServerStatus { server: "a:443".into(), last_error: None, not_before_s: None },
+                ServerStatus { server: "b:443".into(), last_error: Some(what.clone()), not_before_s: Some(9) },
+            ],
+            last_error: Some(what),
+        }
+    }
+
+    fn data() -> DataStatus {
+        DataStatus {
+            month: "2026-11".into(),
+            sent: 12_000_000,
+            received: 3_000_000,
+            cap: CapStatus { warn: Some(400_000_000), hard: Some(500_000_000), lifted_until: None },
+            server_cap: Some(CapStatus { hard: Some(450_000_000), ..CapStatus::default() }),
+            services: vec![ServiceData { name: "plc1:web".into(), up: 11_000_000, down: 2000 }],
+        }
     }
 
     #[test]
@@ -134,32 +202,15 @@ mod tests {
             last_error: last_error.map(Into::into),
         };
         let services = vec![service(None, None), service(Some(3), None), service(Some(3), Some("refused"))];
-        let what = FailureStatus { ago_s: 3, step: Step::Tls, what: "expired".into(), advice: "set the clock".into() };
         let snapshot = Snapshot {
             version: "1.2.3".into(),
             name: "site12".into(),
             config_file: "/etc/gw.toml".into(),
             config_problems: vec!["gw.toml:1:1: bad".into()],
             uptime_s: 61,
-            link: LinkStatus {
-                server: "remote.example.com:443".into(),
-                proxy: Some("proxy:3128".into()),
-                state: LinkState::Waiting,
-                for_s: 2,
-                step: None,
-                next_attempt_in_s: Some(5),
-                reconnects: 7,
-                last_error: Some(what),
-            },
+            link: link(),
             streams: StreamStatus { open: 1, max: 256, bytes_up: 2000, bytes_down: 10 },
-            data: DataStatus {
-                month: "2026-11".into(),
-                sent: 12_000_000,
-                received: 3_000_000,
-                cap: CapStatus { warn: Some(400_000_000), hard: Some(500_000_000), lifted_until: None },
-                server_cap: Some(CapStatus { hard: Some(450_000_000), ..CapStatus::default() }),
-                services: vec![ServiceData { name: "plc1:web".into(), up: 11_000_000, down: 2000 }],
-            },
+            data: data(),
             devices: vec![DeviceStatus {
                 name: "plc1".into(),
                 host: "10.0.0.1".into(),
@@ -176,7 +227,11 @@ mod tests {
         let expected = "\
 site12, linkspan-gateway 1.2.3, up 1 min 1 s, /etc/gw.toml
 Not connected to remote.example.com:443 through the proxy proxy:3128 for 2 s, next attempt in 5 s; 7 reconnects
+Idle: ≈ 1.4 MB/month; asks after 6 min 40 s of silence on wwan0 10.64, and learns how long the line may be silent
 Last error 3 s ago: TLS: expired
+    set the clock
+Server a:443: no failure
+Server b:443: not tried for 9 s; failed 3 s ago: TLS: expired
     set the clock
 Connections: 1 of 256 open; 2.0 kB up, 10 B down since the start
 Data in 2026-11: 12.0 MB sent, 3.0 MB received, headers counted

@@ -17,7 +17,7 @@ impl LinkHandle {
         self.shared.pulse.notified().await;
     }
 
-    /// Asks the other end for a sign of life at once.
+    /// Asks the other end for a sign of life at once; the link is suspect until there is one.
     pub fn probe(&self) {
         let mut state = self.shared.lock();
         state.session.probe(Instant::now().into_std());

@@ -209,7 +209,7 @@ impl Session {
         self.liveness.pulse()
     }
 
-    /// Asks the other end for a sign of life at once.
+    /// Asks the other end for a sign of life at once; the link is suspect until there is one.
     pub fn probe(&mut self, now: Instant) {
         self.liveness.probe(now);
     }

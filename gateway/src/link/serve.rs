@@ -1,0 +1,274 @@
+//! A link while it is up: its streams go to the forwarder, and when it may be dead another one is made beside it.
+
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use linkspan_protocol::driver::{LinkEnd, LinkHandle};
+use linkspan_protocol::limits::PING_AFTER;
+use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, GatewayToServer, ServerToGateway, Welcome};
+use linkspan_protocol::session::SessionError;
+use linkspan_protocol::text::tame;
+use tokio::sync::watch;
+
+use super::dialer::{Path, Reached};
+use super::session::{Held, Joined};
+use super::{Failure, Keepalive, Lasting, Link, Next, Outlook, Retry, Step, closed, introduce, leaves, moved};
+use crate::Phase;
+use crate::config::Config;
+use crate::platform::uplink;
+
+/// The longest span that a server reckons with before it was told one: it asks by itself after twice [`PING_AFTER`].
+const SPAN_UNTOLD: Duration = Duration::from_secs(80);
+
+/// One link, being served.
+struct Stay {
+    handle: LinkHandle,
+    path: Path,
+    served: Arc<Config>,
+    /// What comes next, if this end closes the link.
+    planned: Option<Next>,
+    /// Our address is no more: nothing can come over this link any longer.
+    homeless: bool,
+    /// The network has changed since the dialer was told.
+    news: bool,
+    /// The server wants to know how long the line may be silent.
+    tells_span: bool,
+    /// News of the data used, if the server keeps books.
+    told: Option<watch::Receiver<Option<GatewayToServer>>>,
+}
+
+/// Why a link is looked at anew.
+enum Turn {
+    Ended(LinkEnd),
+    /// It became suspect, or is no more; or the network changed.
+    Mood,
+    Reached(Box<Reached>),
+}
+
+impl Stay {
+    fn is_suspect(&self) -> bool {
+        (self.homeless || self.handle.pulse().suspect) && self.planned.is_none()
+    }
+}
+
+impl Link {
+    /// Lives as long as the link does. True beside the reason: another gateway took over.
+    pub(super) async fn serve(
+        &mut self,
+        joined: Joined,
+        (path, welcome): (Path, &Welcome),
+        lasting: &mut Lasting,
+    ) -> (Next, bool) {
+        let Lasting { dialer, outlook, held, .. } = lasting;
+        let Joined { handle, driver, books, .. } = joined;
+        let served = self.config.borrow_and_update().clone();
+        if held.is_news(&served) {
+            tell_devices(&handle, &served);
+        }
+        let told = books.then(|| self.traffic.told());
+        let tells_span = welcome.ping_after_max_s.is_some();
+        let mut stay = Stay { handle, path, served, planned: None, homeless: false, news: false, tells_span, told };
+        let v6 = path.peer.is_ipv6();
+        outlook.uplinks.connected((uplink::name(v6), v6), spans(welcome), &stay.handle.pulse());
+        self.keep_awake(&stay, outlook.uplinks.keepalive());
+        let mut driver = pin!(driver.run());
+        loop {
+            if std::mem::take(&mut stay.news) {
+                dialer.news();
+            }
+            let turn = if stay.is_suspect() {
+                log::info!("the link is silent: another one is made beside it");
+                dialer.servers.suspect();
+                let server = stay.served.server.clone();
+                self.live(&mut stay, driver.as_mut(), pin!(dialer.persist(&server)), (outlook, held)).await
+            } else {
+                dialer.servers.calm();
+                self.live(&mut stay, driver.as_mut(), pin!(pending()), (outlook, held)).await
+            };
+            match turn {
+                Turn::Mood => {}
+                Turn::Ended(end) => {
+                    outlook.uplinks.lost(&stay.handle.pulse());
+                    return ended(&end, stay);
+                }
+                Turn::Reached(reached) => return (self.switch(&stay, *reached, held).await, false),
+            }
+        }
+    }
+
+    /// Serves the link until its mood changes, it ends, or another one is reached.
+    async fn live<D, R>(
+        &mut self,
+        stay: &mut Stay,
+        mut driver: Pin<&mut D>,
+        mut beside: Pin<&mut R>,
+        (outlook, held): (&mut Outlook, &mut Held),
+    ) -> Turn
+    where
+        D: Future<Output = LinkEnd>,
+        R: Future<Output = Reached>,
+    {
+        let suspect = stay.is_suspect();
+        loop {
+            tokio::select! {
+                end = &mut driver => return Turn::Ended(end),
+                Some(incoming) = stay.handle.accept() => self.forwarder.take(incoming),
+                Some(message) = stay.handle.receive() => self.hear(&message),
+                reached = &mut beside => return Turn::Reached(Box::new(reached)),
+                () = stay.handle.pulse_changed() => {
+                    if let Some(span) = outlook.uplinks.beat(&stay.handle.pulse()) {
+                        self.keep_awake(stay, span);
+                        outlook.uplinks.save(false);
+                    }
+                    if stay.is_suspect() != suspect {
+                        return Turn::Mood;
+                    }
+                }
+                () = outlook.network.changed() => {
+                    stay.homeless = !uplink::is_ours(stay.path.local);
+                    stay.news = true;
+                    log::info!(
+                        "the network changed{}", if stay.homeless { ", and the link has lost its address" } else { "" }
+                    );
+                    stay.handle.probe();
+                    return Turn::Mood;
+                }
+                told = news(&mut stay.told) => tell_traffic(&stay.handle, told.as_ref()),
+                Ok(()) = self.config.changed(), if stay.planned.is_none() => self.reconfigure(stay, held),
+                () = reaches(&mut self.phase, Phase::Stopping), if !matches!(stay.planned, Some(Next::Stop)) => {
+                    stay.handle.close(&close(CloseReason::Stopping, "the gateway stops"));
+                    stay.planned = Some(Next::Stop);
+                    return Turn::Mood;
+                }
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, stay: &mut Stay, held: &mut Held) {
+        let config = self.config.borrow_and_update().clone();
+        if moved(&stay.served, &config) {
+            stay.handle.close(&close(CloseReason::Restarting, "the configuration changed"));
+            stay.planned = Some(Next::Redial);
+        } else {
+            // Even if it is the same list: what the server refused before may be free by now.
+            held.is_news(&config);
+            tell_devices(&stay.handle, &config);
+        }
+        stay.served = config;
+    }
+
+    /// Says hello over the new connection, and leaves the old link: whichever way that ends, the session goes on over the
+    /// next one.
+    async fn switch(&mut self, stay: &Stay, reached: Reached, held: &mut Held) -> Next {
+        let server = reached.path.server;
+        let hello = self.hello(&stay.served, false);
+        tokio::select! {
+            made = introduce(reached, hello, held) => match made {
+                Ok(made) => Next::Switch(made),
+                Err(failure) => Next::Failed(server, failure),
+            },
+            () = leaves(&mut self.phase, Phase::Running) => Next::Stop,
+        }
+    }
+
+    /// The link asks after that silence from now on, and the server later.
+    fn keep_awake(&self, stay: &Stay, keepalive: Keepalive) {
+        stay.handle.set_ping_after(keepalive.span);
+        let told = self.report.borrow().keepalive.as_ref().is_some_and(|before| before.span > SPAN_UNTOLD);
+        if stay.tells_span && (keepalive.span > SPAN_UNTOLD || told) {
+            let ping_after_s = u32::try_from(keepalive.span.as_secs()).unwrap_or(u32::MAX);
+            if let Err(e) = stay.handle.send(&GatewayToServer::Keepalive { ping_after_s }) {
+                log::debug!("the server was not told how long the line may be silent: {e}");
+            }
+        }
+        self.report.send_modify(|report| report.keepalive = Some(keepalive));
+    }
+
+    fn hear(&self, message: &[u8]) {
+        match serde_json::from_slice(message) {
+            Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
+            Ok(ServerToGateway::ServerKeys { .. } | ServerToGateway::Unknown) => {
+                log::debug!("the server sent a message that this version does not know")
+            }
+            Ok(cap @ ServerToGateway::DataCap { .. }) => self.report.send_modify(|report| report.data_cap = Some(cap)),
+            Err(e) => log::warn!("the server sent a message that cannot be read: {}", tame(&e.to_string())),
+        }
+    }
+
+    /// Notes which devices of ours the server does not publish, and says so if it is news: a server that talks of others,
+    /// or repeats itself, must not fill the log.
+    fn note_refused(&self, told: &[DeviceRefused]) {
+        let config = self.config.borrow().clone();
+        let of_ours = config.devices.iter().filter_map(|listed| told.iter().find(|device| device.name == listed.name));
+        let refused: Vec<_> =
+            of_ours.map(|device| DeviceRefused { reason: tame(&device.reason), ..device.clone() }).collect();
+        let news = self.report.borrow().refused != refused;
+        if news {
+            for device in &refused {
+                log::warn!("the server does not publish {}: {}", device.name, device.reason);
+            }
+            self.report.send_modify(|report| report.refused = refused);
+        }
+    }
+}
+
+/// The silence that the server asks for, and the one up to which it lets the gateway learn, if it does.
+fn spans(welcome: &Welcome) -> (Duration, Option<Duration>) {
+    let fixed = match welcome.ping_after_s {
+        0 => PING_AFTER,
+        seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
+    };
+    (fixed, welcome.ping_after_max_s.map(|seconds| Duration::from_secs(seconds.clamp(5, 3600).into())))
+}
+
+fn tell_devices(handle: &LinkHandle, config: &Config) {
+    if let Err(e) = handle.send(&config.report()) {
+        log::warn!("the list of devices was not sent: {e}");
+    }
+}
+
+/// What is to be told next; for ever if nobody wants to be told.
+async fn news(told: &mut Option<watch::Receiver<Option<GatewayToServer>>>) -> Option<GatewayToServer> {
+    if let Some(told) = told
+        && told.changed().await.is_ok()
+    {
+        return told.borrow_and_update().clone();
+    }
+    pending().await
+}
+
+fn tell_traffic(handle: &LinkHandle, told: Option<&GatewayToServer>) {
+    if let Some(told) = told
+        && let Err(e) = handle.send(told)
+    {
+        log::debug!("the data used was not told: {e}");
+    }
+}
+
+fn close(reason: CloseReason, text: &str) -> Close {
+    Close { reason, text: text.to_owned(), retry_between_s: None }
+}
+
+/// What comes after a link.
+fn ended(end: &LinkEnd, stay: Stay) -> (Next, bool) {
+    if let Some(next) = stay.planned {
+        return (next, false);
+    }
+    let server = stay.path.server;
+    let lost = || Failure::new(Step::Link, tame(&end.to_string()), "it will be tried again");
+    match end {
+        LinkEnd::Closed(close) => (Next::Failed(server, closed(close)), close.reason == CloseReason::Superseded),
+        LinkEnd::Session(SessionError::Silent(_)) => (Next::Failed(server, lost().with_retry(Retry::Line)), false),
+        LinkEnd::ClosedHere | LinkEnd::Left | LinkEnd::Lost(_) | LinkEnd::Session(_) => {
+            (Next::Failed(server, lost()), false)
+        }
+    }
+}
+
+async fn reaches(phase: &mut watch::Receiver<Phase>, to: Phase) {
+    if phase.wait_for(|phase| *phase == to).await.is_err() {
+        pending().await
+    }
+}
