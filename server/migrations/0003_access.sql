@@ -60,3 +60,44 @@ CREATE INDEX grants_user ON grants (user_id);
 CREATE INDEX grants_group ON grants (group_id);
 CREATE INDEX grants_role ON grants (role_id);
 CREATE INDEX grants_gateway ON grants (gateway_id);
+
+-- Tokens for programs. `permissions` is a JSON list of names; absent, the token may what its owner may.
+CREATE TABLE tokens (
+    id BIGINT PRIMARY KEY NOT NULL,
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    token TEXT NOT NULL UNIQUE,
+    permissions TEXT,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    used BIGINT
+);
+CREATE INDEX tokens_user ON tokens (user_id);
+
+-- Access for somebody without an account. The guest is a user of its own, whose sessions are those of whoever holds the
+-- link; the host is who invited, and the visit never allows more than the host may. One of `service` and `speaks` is there.
+CREATE TABLE visits (
+    id BIGINT PRIMARY KEY NOT NULL,
+    tenant_id BIGINT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    guest_id BIGINT NOT NULL UNIQUE REFERENCES users (id) ON DELETE CASCADE,
+    host_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    token TEXT NOT NULL UNIQUE,
+    guest TEXT NOT NULL,
+    device TEXT NOT NULL,
+    service TEXT,
+    speaks TEXT,
+    view_only BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    begins BIGINT NOT NULL,
+    ends BIGINT NOT NULL,
+    uses_max BIGINT NOT NULL,
+    uses BIGINT NOT NULL DEFAULT 0,
+    approval TEXT NOT NULL CHECK (approval IN ('none', 'pending', 'approved', 'refused')),
+    decided_by TEXT,
+    revoked BIGINT,
+    revoked_by TEXT,
+    created BIGINT NOT NULL,
+    CHECK ((service IS NULL) <> (speaks IS NULL))
+);
+CREATE INDEX visits_tenant ON visits (tenant_id);
+CREATE INDEX visits_host ON visits (host_id);

@@ -13,6 +13,7 @@ pub mod rights;
 pub mod store;
 pub mod traffic;
 pub mod ui;
+mod warden;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use observe::{Metrics, Observer};
 use porter::Porter;
 use store::Store;
 use traffic::Traffic;
+use warden::Warden;
 
 /// A server whose ports are open: connections wait until [`Server::serve`] takes them.
 pub struct Server {
@@ -104,6 +106,7 @@ impl Server {
         let access = Access::with(store.clone(), config.access, vault);
         access.restore().await.context("the database cannot be used")?;
         let traffic = Traffic::new(config.traffic.zone.clone());
+        let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
@@ -147,19 +150,34 @@ impl Server {
             () = observe::keep_watchdog_quiet(&store) => {}
             () = link::revocation::keep(&store, &registry, &shutdown) => {}
             () = traffic.keep(&store, config.traffic.keep_months) => {}
+            () = warden.keep(&shutdown) => {}
         }
         tracing::info!("no more connections are taken; what is running may end");
         observe::tell_service_manager_stopping();
-        match house.drain(config.limits.drain).await {
-            Drained::InTime => tracing::info!("stopped; everybody had finished"),
-            Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
+        // Whoever loses a right while the server stops loses their streams too.
+        let to_the_end = CancellationToken::new();
+        tokio::select! {
+            drained = house.drain(config.limits.drain) => log_end(&drained),
+            () = warden.keep(&to_the_end) => {}
         }
         presence.write().await;
-        audit.note_later(Entry::new(Action::SERVER_STOP, Actor::system()));
-        audit.close().await;
-        traffic.write_down(&store).await;
-        store.close().await;
-        Ok(())
+        write_down(&audit, &traffic, &store).await
+    }
+}
+
+/// What is only in memory, as the last thing.
+async fn write_down(audit: &Audit, traffic: &Traffic, store: &Store) -> anyhow::Result<()> {
+    audit.note_later(Entry::new(Action::SERVER_STOP, Actor::system()));
+    audit.close().await;
+    traffic.write_down(store).await;
+    store.close().await;
+    Ok(())
+}
+
+fn log_end(drained: &Drained) {
+    match drained {
+        Drained::InTime => tracing::info!("stopped; everybody had finished"),
+        Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use linkspan_protocol::driver::Target;
 use linkspan_protocol::id::{DeviceName, GatewayName};
-use linkspan_protocol::message::ServiceReport;
+use linkspan_protocol::message::{ServiceKind, ServiceReport};
 use moka::sync::Cache;
 
 use crate::access::{Access, Credential, Principal, door};
@@ -88,11 +88,10 @@ impl Doors for Porter {
     fn may(&self, visitor: &Principal, found: &Found<Via>, service: &ServiceReport, purpose: Purpose) -> Permit {
         let Via { tenant, id, .. } = found.gateway;
         let target = Asked::Service(DeviceTarget { tenant, gateway: id, report: &found.report }, service);
-        let by_degrees: &[Permission] = match purpose {
-            Purpose::Page => &[Permission::PageOpen, Permission::PageView],
-            Purpose::Stream => to_stream(service.kind),
-        };
-        match by_degrees.iter().position(|permission| self.access.may(visitor, *permission, &target)) {
+        match degrees(purpose, service.kind)
+            .iter()
+            .position(|permission| self.access.may(visitor, *permission, &target))
+        {
             Some(0) => Permit::Full,
             Some(_) => Permit::View,
             None if self.access.may(visitor, Permission::DeviceSee, &target) => Permit::Refused,
@@ -142,6 +141,14 @@ impl Visitor for Principal {
             Credential::Session(session) => session.to_string(),
             Credential::Token(token) => format!("token {token}"),
         }
+    }
+}
+
+/// What a service asks for, from the most to the least; whoever has only a later one may only look.
+pub(crate) fn degrees(purpose: Purpose, kind: ServiceKind) -> &'static [Permission] {
+    match purpose {
+        Purpose::Page => &[Permission::PageOpen, Permission::PageView],
+        Purpose::Stream => to_stream(kind),
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) const CONSOLE: &str = "__Host-linkspan-console";
 pub(super) const DEVICE: &str = "__Host-linkspan";
 /// A sign-in that waits for the second factor.
 pub(super) const HALF: &str = "__Host-linkspan-half";
+/// The visit of a guest, on the console's host.
+pub(super) const VISIT: &str = "__Host-linkspan-visit";
 /// Binds a sign-in under way to the browser that began it.
 pub(super) const NONCE: &str = "__Host-linkspan-nonce";
 

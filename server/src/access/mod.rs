@@ -13,6 +13,7 @@ mod sign_in;
 mod throttle;
 mod token;
 mod vault;
+mod visit;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,9 +37,11 @@ pub use sign_in::{Attempt, Caller, SignInError, SignedIn};
 pub(crate) use sign_in::{FirstStep, Recognised};
 pub use token::{Token, first_password, gateway_secret};
 pub use vault::{Vault, VaultError};
+pub(crate) use visit::permitted;
 
 use crate::config;
-use crate::store::{SessionFound, Store, StoreError};
+use crate::rights::PermissionSet;
+use crate::store::{SessionFound, Store, StoreError, TokenFound, UserKind};
 use throttle::Throttle;
 
 /// Carries a bearer token on device hosts, where `Authorization` belongs to the device.
@@ -80,6 +83,7 @@ struct Believed {
 enum Shown {
     Console(String),
     Api(String),
+    Program(String),
     Device(String, String),
 }
 
@@ -104,6 +108,9 @@ impl Access {
 
     /// Who shows this bearer token. What is not a token is nobody's.
     pub async fn by_bearer(&self, token: &str) -> Result<Option<Principal>, StoreError> {
+        if let Some(token) = Token::parse_for_programs(token) {
+            return self.shown(Shown::Program(token.hash())).await;
+        }
         let Some(token) = Token::parse(token) else { return Ok(None) };
         self.shown(Shown::Api(token.hash())).await
     }
@@ -112,6 +119,13 @@ impl Access {
     pub async fn by_console_cookie(&self, headers: &HeaderMap) -> Result<Option<Principal>, StoreError> {
         let Some(token) = cookie::read(headers, cookie::CONSOLE) else { return Ok(None) };
         self.shown(Shown::Console(token.hash())).await
+    }
+
+    /// Whose visit this browser holds.
+    pub(crate) async fn by_visit_cookie(&self, headers: &HeaderMap) -> Result<Option<Principal>, StoreError> {
+        let Some(token) = cookie::read(headers, cookie::VISIT) else { return Ok(None) };
+        let who = self.shown(Shown::Console(token.hash())).await?;
+        Ok(who.filter(|who| who.kind == UserKind::Visit))
     }
 
     /// Who asks the console or the API: the bearer token if there is one, even if it is wrong, or else the cookie.
@@ -140,9 +154,12 @@ impl Access {
     /// Who somebody is now that something has changed; none if they are nobody any more.
     pub async fn again(&self, who: &Principal) -> Result<Option<Principal>, StoreError> {
         let Inner { store, times, .. } = &*self.inner;
+        let as_of = *store.changes().borrow();
         match who.credential {
-            Credential::Session(session) => self.found(store.session(session, times.session_idle).await?).await,
-            Credential::Token(_) => Ok(None),
+            Credential::Session(session) => {
+                self.session(store.session(session, times.session_idle).await?, as_of).await
+            }
+            Credential::Token(token) => self.program(store.token(token).await?, as_of).await,
         }
     }
 
@@ -164,12 +181,19 @@ impl Access {
         if let Some(known) = known.filter(|known| known.who.expires > Timestamp::now()) {
             return Ok(Some(known.who));
         }
-        let found = match &shown {
-            Shown::Console(token) => store.session_by_token(SessionKind::Console, token, times.session_idle).await?,
-            Shown::Api(token) => store.session_by_token(SessionKind::Api, token, times.session_idle).await?,
-            Shown::Device(token, host) => store.session_by_device_cookie(token, host, times.session_idle).await?,
+        let idle = times.session_idle;
+        let who = match &shown {
+            Shown::Console(token) => {
+                self.session(store.session_by_token(SessionKind::Console, token, idle).await?, change).await?
+            }
+            Shown::Api(token) => {
+                self.session(store.session_by_token(SessionKind::Api, token, idle).await?, change).await?
+            }
+            Shown::Device(token, host) => {
+                self.session(store.session_by_device_cookie(token, host, idle).await?, change).await?
+            }
+            Shown::Program(token) => self.program(store.token_by_hash(token).await?, change).await?,
         };
-        let who = self.found(found).await?;
         match &who {
             Some(who) => believed.insert(shown, Believed { who: who.clone(), change }),
             None => believed.invalidate(&shown),
@@ -178,10 +202,23 @@ impl Access {
     }
 
     /// Whose session it is, with all that they may do.
-    async fn found(&self, found: Option<SessionFound>) -> Result<Option<Principal>, StoreError> {
+    async fn session(&self, found: Option<SessionFound>, as_of: i64) -> Result<Option<Principal>, StoreError> {
         let Some(SessionFound { session, user, tenant, kind, name, expires, .. }) = found else { return Ok(None) };
-        let rights = Arc::new(self.inner.store.rights(tenant, user).await?);
-        Ok(Some(Principal { user, tenant, kind, name, credential: Credential::Session(session), expires, rights }))
+        let rights = match kind {
+            UserKind::Visit => visit::rights(&self.inner.store, tenant, user).await?,
+            UserKind::Person | UserKind::Service => self.inner.store.rights(tenant, user).await?,
+        };
+        let (credential, rights) = (Credential::Session(session), Arc::new(rights));
+        Ok(Some(Principal { user, tenant, kind, name, credential, expires, rights, as_of }))
+    }
+
+    /// Whose token it is, with what it is made for.
+    async fn program(&self, found: Option<TokenFound>, as_of: i64) -> Result<Option<Principal>, StoreError> {
+        let Some(TokenFound { id, user, tenant, kind, name, permissions, expires }) = found else { return Ok(None) };
+        let mut rights = self.inner.store.rights(tenant, user).await?;
+        rights.limit = permissions.unwrap_or(PermissionSet::ALL);
+        let (credential, rights) = (Credential::Token(id), Arc::new(rights));
+        Ok(Some(Principal { user, tenant, kind, name, credential, expires, rights, as_of }))
     }
 }
 
@@ -189,6 +226,17 @@ impl Access {
 pub(crate) fn console_cookie(signed_in: &SignedIn) -> HeaderValue {
     let seconds = signed_in.expires.duration_since(Timestamp::now()).as_secs();
     cookie::set(cookie::CONSOLE, &signed_in.token, seconds)
+}
+
+/// The `Set-Cookie` of a guest whose visit has begun.
+pub(crate) fn visit_cookie(signed_in: &SignedIn) -> HeaderValue {
+    let seconds = signed_in.expires.duration_since(Timestamp::now()).as_secs();
+    cookie::set(cookie::VISIT, &signed_in.token, seconds)
+}
+
+/// The `Set-Cookie` of a guest who has ended their visit.
+pub(crate) fn no_visit_cookie() -> HeaderValue {
+    cookie::clear(cookie::VISIT)
 }
 
 /// The `Set-Cookie` of a person who has signed out.

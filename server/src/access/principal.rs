@@ -31,8 +31,10 @@ pub struct Principal {
     pub credential: Credential,
     /// When that ends at the latest.
     pub expires: Timestamp,
-    /// All that they may do; as of a moment ago.
+    /// All that they may do.
     pub rights: Arc<Rights>,
+    /// The number of the last change that `rights` takes into account.
+    pub as_of: i64,
 }
 
 impl Principal {

@@ -7,17 +7,20 @@ pub mod enrol;
 mod etag;
 mod gate;
 mod guards;
+mod guests;
 mod input;
 mod once;
 mod pages;
 mod paging;
 mod problem;
 mod rates;
+mod rights;
 mod session;
 mod sign_in_pages;
 mod signed;
 pub mod stream;
 mod table;
+mod visits;
 mod welcome_pages;
 
 use std::fmt;
@@ -81,7 +84,7 @@ impl fmt::Debug for ConsoleState {
 /// The API: each route with what it needs of who asks. The description, `/api/v1/openapi.json`, is made from this table.
 fn api(state: &ConsoleState) -> Table {
     use Needs::{May, Nothing, On, SignedIn};
-    Table::new(state)
+    let table = Table::new(state)
         .add("GET /api/v1/problems", Nothing, routes!(problem::kinds))
         .add("POST /api/v1/session", Nothing, routes!(session::begin))
         .add("GET /api/v1/session", SignedIn, routes!(session::show))
@@ -89,7 +92,62 @@ fn api(state: &ConsoleState) -> Table {
         // Shows what device.see allows.
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
-        .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways))
+        .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
+    visits_table(rights_table(table))
+}
+
+/// Who may do what.
+fn rights_table(table: Table) -> Table {
+    use Needs::{May, SignedIn};
+    use Permission::{
+        GrantEdit, GrantSee, PeopleEdit, PeopleSee, RoleEdit, SettingsEdit, SettingsSee, TenantEdit, TenantSee,
+    };
+    use rights::{accounts, grants, groups, me, roles, tenants, tokens};
+    table
+        .add("GET /api/v1/me", SignedIn, routes!(me::show))
+        .add("POST /api/v1/me/may", SignedIn, routes!(me::may))
+        .add("GET /api/v1/permissions", SignedIn, routes!(roles::permissions))
+        .add("GET /api/v1/roles", May(GrantSee), routes!(roles::list))
+        .add("POST /api/v1/roles", May(RoleEdit), routes!(roles::add))
+        .add("GET /api/v1/roles/{role}", May(GrantSee), routes!(roles::one))
+        .add("PUT /api/v1/roles/{role}", May(RoleEdit), routes!(roles::edit))
+        .add("DELETE /api/v1/roles/{role}", May(RoleEdit), routes!(roles::remove))
+        .add("GET /api/v1/groups", May(PeopleSee), routes!(groups::list))
+        .add("POST /api/v1/groups", May(PeopleEdit), routes!(groups::add))
+        .add("DELETE /api/v1/groups/{group}", May(PeopleEdit), routes!(groups::remove))
+        .add("PUT /api/v1/groups/{group}/members/{member}", May(PeopleEdit), routes!(groups::join))
+        .add("DELETE /api/v1/groups/{group}/members/{member}", May(PeopleEdit), routes!(groups::leave))
+        .add("GET /api/v1/grants", May(GrantSee), routes!(grants::list))
+        .add("POST /api/v1/grants", May(GrantEdit), routes!(grants::add))
+        .add("GET /api/v1/grants/{grant}", May(GrantSee), routes!(grants::one))
+        .add("DELETE /api/v1/grants/{grant}", May(GrantEdit), routes!(grants::remove))
+        // One's own; others' with token.see, token.edit; making one with token.create or, for an account, token.edit.
+        .add("GET /api/v1/tokens", SignedIn, routes!(tokens::list))
+        .add("POST /api/v1/tokens", SignedIn, routes!(tokens::add))
+        .add("DELETE /api/v1/tokens/{token}", SignedIn, routes!(tokens::remove))
+        .add("GET /api/v1/service-accounts", May(PeopleSee), routes!(accounts::list))
+        .add("POST /api/v1/service-accounts", May(PeopleEdit), routes!(accounts::add))
+        .add("DELETE /api/v1/service-accounts/{account}", May(PeopleEdit), routes!(accounts::remove))
+        .add("GET /api/v1/tenants", May(TenantSee), routes!(tenants::list))
+        .add("POST /api/v1/tenants", May(TenantEdit), routes!(tenants::add))
+        .add("DELETE /api/v1/tenants/{tenant}", May(TenantEdit), routes!(tenants::remove))
+        .add("GET /api/v1/branding", May(SettingsSee), routes!(tenants::branding))
+        .add("PUT /api/v1/branding", May(SettingsEdit), routes!(tenants::brand))
+}
+
+/// Visits of guests.
+fn visits_table(table: Table) -> Table {
+    use Needs::{May, Nothing, SignedIn};
+    table
+        // One's own; those of everybody with visit.see.
+        .add("GET /api/v1/visits", SignedIn, routes!(visits::list))
+        .add("POST /api/v1/visits", May(Permission::VisitCreate), routes!(visits::add))
+        .add("GET /api/v1/visits/{visit}", SignedIn, routes!(visits::one))
+        .add("DELETE /api/v1/visits/{visit}", SignedIn, routes!(visits::revoke))
+        .add("POST /api/v1/visits/{visit}/approve", May(Permission::VisitApprove), routes!(visits::approve))
+        .add("POST /api/v1/visits/{visit}/refuse", May(Permission::VisitApprove), routes!(visits::refuse))
+        // What stands in the link opens it.
+        .add("POST /api/v1/visit", Nothing, routes!(visits::redeem))
 }
 
 /// The routes of the API as they are declared.
@@ -112,6 +170,10 @@ pub fn console_router(state: ConsoleState) -> Router {
         .merge(account_routes())
         .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
         .route("/open", get(pages::open)) //                            strangers go to /login; then page.view
+        .route("/visit", get(guests::show)) //                          the guest of this browser
+        .route("/visit/token", post(guests::token)) //                  the same; from our own page only
+        .route("/visit/leave", post(guests::leave)) //                  the same
+        .route("/visit/{token}", get(guests::look).post(guests::begin)) // whoever has the link; POST from our own page
         .route("/api/v1/openapi.json", get(async move || Json(description))) // anybody
         .merge(api)
         .fallback(nowhere)

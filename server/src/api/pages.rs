@@ -14,8 +14,9 @@ use super::signed::From;
 use super::{ConsoleState, devices};
 use crate::access::{self, DevicePlace, Permission, Principal, door};
 use crate::audit::{Action, Entry};
+use crate::rights::TenantId;
 use crate::store::StoreError;
-use crate::ui;
+use crate::ui::{self, Brand};
 
 /// A page that was not made; the answer says why.
 pub(super) type Page = Result<Response, StoreError>;
@@ -83,15 +84,35 @@ pub(super) async fn open(
         .filter(|asked| door::is_nonce_hash(&asked.nonce))
         .and_then(|Query(asked)| access::device_place(&state.site, &asked.to).map(|place| (place, asked.nonce)));
     let Some((place, nonce)) = place else { return missing() };
-    let who = match state.access.by_console_cookie(&headers).await {
-        Ok(Some(who)) => who,
-        Ok(None) => return to_login(uri.path_and_query().map_or("/", |asked| asked.as_str())),
-        Err(error) => return or_trouble(Err(error)),
+    let opened = async {
+        // Whoever has an account may hold a visit to something else besides.
+        let (person, guest) =
+            (state.access.by_console_cookie(&headers).await?, state.access.by_visit_cookie(&headers).await?);
+        if person.is_none() && guest.is_none() {
+            return Ok(to_login(uri.path_and_query().map_or("/", |asked| asked.as_str())));
+        }
+        for who in [person, guest].into_iter().flatten() {
+            if let Some(to) = ticket_for(&state, &who, &place, &nonce).await? {
+                return Ok(Redirect::to(&to).into_response());
+            }
+        }
+        Ok(missing())
     };
-    or_trouble(ticket_for(&state, &who, &place, &nonce).await)
+    or_trouble(opened.await)
 }
 
-async fn ticket_for(state: &ConsoleState, who: &Principal, place: &DevicePlace, nonce: &str) -> Page {
+/// How an organisation's pages look.
+pub(super) async fn brand_of(state: &ConsoleState, tenant: TenantId) -> Result<Brand, StoreError> {
+    let tenant = state.store.tenant(tenant).await?;
+    Ok(tenant.and_then(|tenant| Brand::parse(&tenant.title, &tenant.colour).ok()).unwrap_or_default())
+}
+
+async fn ticket_for(
+    state: &ConsoleState,
+    who: &Principal,
+    place: &DevicePlace,
+    nonce: &str,
+) -> Result<Option<String>, StoreError> {
     let device = state.store.device(&place.device).await?;
     let open = device.is_some_and(|device| {
         let wanted = |service: &&ServiceReport| {
@@ -102,8 +123,7 @@ async fn ticket_for(state: &ConsoleState, who: &Principal, place: &DevicePlace, 
         // Who may see the device but not this page is told so there.
         service.is_some_and(looks) || (place.service.is_none() && who.may(Permission::DeviceSee, &device.target()))
     });
-    let ticket = if open { door::issue(&state.access, who, place, nonce).await? } else { None };
-    Ok(ticket.map_or_else(missing, |to| Redirect::to(&to).into_response()))
+    if open { door::issue(&state.access, who, place, nonce).await } else { Ok(None) }
 }
 
 /// The page for what is not there or not theirs.

@@ -50,6 +50,48 @@ actions! {
     PERSON_FACTOR = "person.factor";
     /// A one-time link for a person was made or used.
     PERSON_LINK = "person.link";
+    /// A role was made out of single permissions.
+    ROLE_ADD = "role.add";
+    /// A role allows something else.
+    ROLE_CHANGE = "role.change";
+    /// A role was removed.
+    ROLE_REMOVE = "role.remove";
+    /// A group was made.
+    GROUP_ADD = "group.add";
+    /// A group was removed.
+    GROUP_REMOVE = "group.remove";
+    /// Somebody became a member of a group.
+    GROUP_JOIN = "group.join";
+    /// Somebody is no member of a group any more.
+    GROUP_LEAVE = "group.leave";
+    /// Something was granted.
+    GRANT_ADD = "grant.add";
+    /// A grant was taken away.
+    GRANT_REMOVE = "grant.remove";
+    /// A token for programs was made.
+    TOKEN_ADD = "token.add";
+    /// A token for programs was revoked.
+    TOKEN_REMOVE = "token.remove";
+    /// A service account was made.
+    ACCOUNT_ADD = "account.add";
+    /// A service account was removed.
+    ACCOUNT_REMOVE = "account.remove";
+    /// Somebody without an account was invited.
+    VISIT_ADD = "visit.add";
+    /// A second person approved a visit.
+    VISIT_APPROVE = "visit.approve";
+    /// A second person refused a visit.
+    VISIT_REFUSE = "visit.refuse";
+    /// A visit was ended before its time.
+    VISIT_REVOKE = "visit.revoke";
+    /// The link of a visit was used.
+    VISIT_USE = "visit.use";
+    /// An organisation was added.
+    TENANT_ADD = "tenant.add";
+    /// An organisation's pages look different.
+    TENANT_CHANGE = "tenant.change";
+    /// An organisation was removed.
+    TENANT_REMOVE = "tenant.remove";
     /// A gateway was added.
     GATEWAY_ADD = "gateway.add";
     /// A gateway was changed.

@@ -16,8 +16,10 @@ mod second_factors;
 mod sessions;
 mod tenants;
 mod tickets;
+mod tokens;
 mod traffic;
 mod users;
+mod visits;
 
 use std::fs::{OpenOptions, TryLockError};
 use std::io;
@@ -46,9 +48,12 @@ pub(crate) use sessions::{NewSession, SessionFound};
 pub use sessions::{SessionId, SessionKind, SessionListed};
 pub use tenants::{Tenant, TenantName, TenantNameError, TenantRemoval};
 pub(crate) use tickets::Ticket;
+pub(crate) use tokens::TokenFound;
+pub use tokens::{NewToken, TokenView};
 pub use traffic::{By, DataCap, LinkCount, Month, NotAMonth, TrafficKey, TrafficQuery, TrafficSum};
 pub(crate) use users::LoginFound;
 pub use users::{NewUser, Source, User, UserKind, UserName, UserNameError};
+pub use visits::{Approval, NewVisit, Visit};
 
 pub use crate::rights::{GatewayId, Role, UserId};
 

@@ -271,7 +271,9 @@ impl Store {
         let now = Timestamp::now();
         // A clock set back makes the age negative: then it has been used just now.
         let age = Duration::try_from(now.duration_since(found.used)).unwrap_or_default();
-        if now >= found.expires || age >= idle {
+        // A guest cannot sign in again: the link may be used up. A visit ends by its own time.
+        let idle_for_too_long = age >= idle && found.kind != UserKind::Visit;
+        if now >= found.expires || idle_for_too_long {
             return Ok(None);
         }
         if age >= TOUCH_AFTER.min(idle / 2) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sqlx::SqliteConnection;
 use utoipa::ToSchema;
 
@@ -76,6 +76,12 @@ impl FromStr for UserName {
             return Err(UserNameError);
         }
         Ok(Self(text.to_ascii_lowercase().into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for UserName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -255,6 +261,9 @@ impl Store {
     /// Removes a person with all their sessions; false if there was none of that name.
     pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
         let mut change = self.change().await?;
+        let sql = "DELETE FROM users WHERE id IN (SELECT guest_id FROM visits v JOIN users h ON h.id = v.host_id \
+                   WHERE h.name = $1)";
+        sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
         let sql = "DELETE FROM users WHERE name = $1 AND kind <> 'visit'";
         let done = sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
         change.commit().await?;

@@ -62,6 +62,7 @@ pub(super) fn passage(person: &str) -> Passage {
         credential: Credential::Session(SessionId(1)),
         expires: Timestamp::MAX,
         rights: Rights::none(TenantId::DEFAULT).into(),
+        as_of: 0,
     };
     Passage {
         who,

@@ -1,9 +1,11 @@
 //! Pages for people: rendered here, readable on a phone, without a script and without anything loaded from elsewhere.
 
 mod account;
+mod brand;
 mod devices;
 mod login;
 mod second_factor;
+mod visit;
 mod way;
 mod welcome;
 
@@ -13,9 +15,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
 pub(crate) use account::{Account, account, change_password, set_up_second_factor, with_code};
+pub use brand::{Brand, BrandError};
 pub(crate) use devices::{devices, how_long};
 pub(crate) use login::{Login, login};
 pub(crate) use second_factor::{code, recovery_codes, required};
+pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, visiting};
 pub use way::Part;
 pub(crate) use way::way;
 pub(crate) use welcome::{Welcome, choose_password, first_account, link_used};
@@ -30,13 +34,19 @@ const LOGO: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 3
 /// A whole page with one card in the middle: for signing in and for everything that went wrong. It loads nothing, so
 /// it works on any host; send [`content_security_policy`] with it.
 pub fn page(title: &str, body: Markup) -> Markup {
+    page_for(&Brand::default(), title, body)
+}
+
+/// The same in the look of an organisation; send [`policy_for`] it.
+pub(crate) fn page_for(brand: &Brand, title: &str, body: Markup) -> Markup {
     document(
+        brand,
         title,
         html! {
             main.alone {
                 div.card {
                     // No link: on a device's host it would lead to the device.
-                    span.brand { (PreEscaped(LOGO)) "Linkspan" }
+                    span.brand { (PreEscaped(LOGO)) (brand.title()) }
                     (body)
                 }
             }
@@ -47,6 +57,7 @@ pub fn page(title: &str, body: Markup) -> Markup {
 /// A page of the console for somebody who has signed in.
 pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup {
     document(
+        &Brand::default(),
         title,
         html! {
             header.top {
@@ -101,26 +112,31 @@ pub(crate) fn own_fault() -> Markup {
 
 /// The `Content-Security-Policy` of every page made here: its own style and nothing else.
 pub fn content_security_policy() -> HeaderValue {
-    policy("'self'")
+    policy("'self'", "")
+}
+
+/// The same for pages in the look of an organisation.
+pub(crate) fn policy_for(brand: &Brand) -> HeaderValue {
+    policy("'self'", &brand.style_source())
 }
 
 /// The same for pages with the sign-in form: browsers hold the redirects that follow a form against `form-action`, and
 /// those lead to a device's host.
 pub(crate) fn sign_in_policy(site: &Site) -> HeaderValue {
-    policy(&format!("'self' {}", site.origin_of("*")))
+    policy(&format!("'self' {}", site.origin_of("*")), "")
 }
 
-fn policy(form_action: &str) -> HeaderValue {
+fn policy(form_action: &str, more_style: &str) -> HeaderValue {
     let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
     let text = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action {form_action}; base-uri 'none'; \
+        "default-src 'none'; style-src 'sha256-{hash}'{more_style}; img-src data:; form-action {form_action}; base-uri 'none'; \
          frame-ancestors 'none'"
     );
     // A host name of the configuration is ASCII, so this holds; without a form nothing is lost if it did not.
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
-fn document(title: &str, body: Markup) -> Markup {
+fn document(brand: &Brand, title: &str, body: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -128,9 +144,10 @@ fn document(title: &str, body: Markup) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width,initial-scale=1";
                 meta name="robots" content="noindex";
-                title { (title) " · Linkspan" }
+                title { (title) " · " (brand.title()) }
                 link rel="icon" href=(format!("data:image/svg+xml;base64,{}", BASE64.encode(LOGO.as_bytes())));
                 style { (PreEscaped(STYLE)) }
+                @if let Some(style) = brand.style() { style { (PreEscaped(style)) } }
             }
             body { (body) }
         }
@@ -154,6 +171,7 @@ pub(crate) mod tests {
             name: "otto".into(),
             credential: Credential::Session(SessionId(1)),
             expires: jiff::Timestamp::MAX,
+            as_of: 0,
             rights: Arc::new(Rights::none(TenantId::DEFAULT)),
         }
     }

@@ -1,0 +1,168 @@
+//! Organisations see nothing of one another, whatever they ask.
+
+use http::Method;
+use linkspan_server::api::api_routes;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// Everything an admin of the default organisation can read of it.
+async fn all_of(world: &World, who: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for path in [
+        "devices",
+        "gateways",
+        "roles",
+        "groups",
+        "grants",
+        "tokens?all=true",
+        "service-accounts",
+        "visits",
+        "branding",
+    ] {
+        let answer = world.get(who, &format!("/api/v1/{path}")).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        all.push(answer.body);
+    }
+    all
+}
+
+/// Things of the default organisation: what stands in each place of a path.
+async fn things(world: &World) -> Vec<(&'static str, String)> {
+    let role = json!({"name": "own role", "permissions": ["device.see"]});
+    assert_eq!(world.post("anna", "/api/v1/roles", role).await.status, 201);
+    assert_eq!(world.post("anna", "/api/v1/groups", json!({"name": "own group"})).await.status, 201);
+    assert_eq!(world.post("anna", "/api/v1/service-accounts", json!({"name": "robot"})).await.status, 201);
+    let token = world.post("anna", "/api/v1/tokens", json!({"name": "own"})).await.text("id");
+    let until = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let visit =
+        json!({"guest": "G", "device": "plc1", "service": "web", "reason": "r", "until": until, "approval": true});
+    let visit = world.post("fred", "/api/v1/visits", visit).await.json()["visit"]["id"].as_str().unwrap().to_owned();
+    let grants = world.get("anna", "/api/v1/grants").await.json();
+    let grant = grants["grants"][0]["id"].as_str().unwrap().to_owned();
+    vec![
+        ("device", "plc1".into()),
+        ("service", "web".into()),
+        ("gateway", "here".into()),
+        ("role", "own%20role".into()),
+        ("group", "own%20group".into()),
+        ("member", "anna".into()),
+        ("account", "robot".into()),
+        ("token", token),
+        ("visit", visit),
+        ("grant", grant),
+        ("tenant", "default".into()),
+    ]
+}
+
+/// The same places filled with what is nobody's.
+fn nothing(place: &str, thing: &str) -> String {
+    match place {
+        "token" | "visit" | "grant" => "0123456789abcdef".into(),
+        "role" | "group" => "no%20such".into(),
+        _ if thing.is_empty() => String::new(),
+        _ => "nosuch".into(),
+    }
+}
+
+fn filled(path: &str, things: &[(&'static str, String)], real: bool) -> String {
+    things.iter().fold(path.to_owned(), |path, (place, thing)| {
+        let thing = if real { thing.clone() } else { nothing(place, thing) };
+        path.replace(&format!("{{{place}}}"), &thing)
+    })
+}
+
+/// threats.md, row 19: each route that names something, asked by another organisation's admin about what is there and
+/// about what is not: the answers are the same, and nothing has changed.
+#[tokio::test]
+async fn through_no_route_does_an_organisation_see_or_touch_another() {
+    let world = World::new().await;
+    let things = things(&world).await;
+    let before = all_of(&world, "anna").await;
+    let theirs = all_of(&world, "bert").await.concat();
+    for secret in ["plc1", "\"here\"", "own role", "own group", "robot", "anna", "fred"] {
+        assert!(!theirs.contains(secret), "{secret} in {theirs}");
+    }
+    let mut asked = 0;
+    for route in api_routes(&world.state) {
+        let (method, path) = route.line.split_once(' ').unwrap();
+        if !path.contains('{') {
+            continue;
+        }
+        let method: Method = method.parse().unwrap();
+        let body = (method == Method::POST || method == Method::PUT || method == Method::PATCH)
+            .then(|| json!({"permissions": ["device.see"], "name": "x", "role": "viewer"}));
+        for who in ["bert", "toni"] {
+            let ask = async |real| world.ask(who, method.clone(), &filled(path, &things, real), body.as_ref()).await;
+            let (there, not_there) = (ask(true).await, ask(false).await);
+            assert_eq!((there.status, &there.body), (not_there.status, &not_there.body), "{who} {} ", route.line);
+            assert!(!(200..300).contains(&there.status), "{who} {}: {}", route.line, there.body);
+            asked += 1;
+        }
+    }
+    assert!(asked >= 20, "the routes are gone");
+    assert_eq!(all_of(&world, "anna").await, before, "nothing has changed");
+}
+
+/// A tenant named in the query is nobody's to name but of those above all.
+#[tokio::test]
+async fn another_organisation_is_named_only_from_above() {
+    let world = World::new().await;
+    for path in ["roles", "groups", "grants", "service-accounts", "branding"] {
+        let at = |tenant: &str| format!("/api/v1/{path}?tenant={tenant}");
+        assert_eq!(world.get("anna", &at("default")).await.status, 200, "{path}");
+        let (there, not_there) = (world.get("anna", &at("acme")).await, world.get("anna", &at("nosuch")).await);
+        assert_eq!((there.status, &there.body), (404, &not_there.body), "{path}");
+        assert_eq!(world.get("sys", &at("acme")).await.status, 200, "{path}");
+    }
+    assert_eq!(world.get("sys", "/api/v1/devices/plc2").await.status, 404, "its devices are its own");
+    assert_eq!(world.get("anna", "/api/v1/tenants").await.status, 403);
+    assert_eq!(world.get("bert", "/api/v1/tenants").await.status, 403);
+}
+
+#[tokio::test]
+async fn whoever_stands_above_all_makes_organisations_and_gives_them_an_admin() {
+    let world = World::new().await;
+    let new = json!({"name": "north", "title": "North Works"});
+    assert_eq!(world.post("anna", "/api/v1/tenants", new.clone()).await.status, 403);
+    assert_eq!(world.post("sys", "/api/v1/tenants", new.clone()).await.status, 201);
+    assert_eq!(world.post("sys", "/api/v1/tenants", new).await.status, 409);
+    let robot = json!({"name": "north-robot", "role": "admin"});
+    assert_eq!(world.ask("sys", Method::POST, "/api/v1/service-accounts?tenant=north", Some(&robot)).await.status, 201);
+    let token = json!({"name": "first", "account": "north-robot"});
+    let token = world.ask("sys", Method::POST, "/api/v1/tokens?tenant=north", Some(&token)).await.text("token");
+    let me = world.get(&token, "/api/v1/me").await.json();
+    assert_eq!((&me["tenant"], &me["role"]), (&json!("north"), &json!("admin")));
+    let above = json!({"name": "above", "role": "system-admin"});
+    let made = world.ask("sys", Method::POST, "/api/v1/service-accounts?tenant=north", Some(&above)).await;
+    assert_eq!(made.status, 403, "nobody in there stands above all: {}", made.body);
+    assert_eq!(world.delete("sys", "/api/v1/tenants/north").await.status, 409, "somebody is in there");
+    assert_eq!(
+        world.ask("sys", Method::DELETE, "/api/v1/service-accounts/north-robot?tenant=north", None).await.status,
+        204
+    );
+    assert_eq!(world.delete("sys", "/api/v1/tenants/north").await.status, 204);
+}
+
+#[tokio::test]
+async fn an_organisation_looks_as_it_likes_as_long_as_it_can_be_read() {
+    let world = World::new().await;
+    let put = async |who: &str, body: Value| world.ask(who, Method::PUT, "/api/v1/branding", Some(&body)).await;
+    assert_eq!(put("otto", json!({"title": "x", "colour": ""})).await.status, 403);
+    for bad in [
+        json!({"title": "x", "colour": "#ffff00"}),
+        json!({"title": "x", "colour": "red;}"}),
+        json!({"title": "a\nb", "colour": ""}),
+    ] {
+        assert_eq!(put("bert", bad.clone()).await.status, 422, "{bad}");
+    }
+    assert_eq!(put("bert", json!({"title": "Acme <i>", "colour": "#8a1538"})).await.status, 200);
+    let until = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+    let visit = json!({"guest": "G", "device": "plc2", "service": "web", "reason": "r", "until": until});
+    let link = world.post("toni", "/api/v1/visits", visit).await.text("link");
+    let page = world.page(link.strip_prefix("https://c.test").unwrap(), "").await;
+    assert!(page.body.contains("Acme &lt;i&gt;") && page.body.contains("#8a1538"), "{}", page.body);
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert_eq!(policy.matches("'sha256-").count(), 2, "{policy}");
+    assert!(!policy.contains("unsafe"));
+}

@@ -1,0 +1,200 @@
+//! Visits: links, approval, one-time use, and their end.
+
+use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn visit(service: &str) -> Value {
+    let until = (Timestamp::now() + SignedDuration::from_hours(1)).to_string();
+    json!({"guest": "Vendor", "device": "plc1", "service": service, "reason": "repair", "until": until})
+}
+
+/// Makes a visit; its identity and the token in its link.
+async fn make(world: &World, who: &str, body: Value) -> (String, String) {
+    let made = world.post(who, "/api/v1/visits", body).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let link = made.text("link");
+    let token = link.strip_prefix("https://c.test/visit/").unwrap().to_owned();
+    (made.json()["visit"]["id"].as_str().unwrap().to_owned(), token)
+}
+
+async fn redeem(world: &World, token: &str) -> crate::world::Answer {
+    world.post("", "/api/v1/visit", json!({"token": token})).await
+}
+
+#[tokio::test]
+async fn a_guest_may_what_the_visit_is_for_and_nothing_else() {
+    let world = World::new().await;
+    let (id, token) = make(&world, "tina", visit("ssh")).await;
+    let guest = redeem(&world, &token).await.text("token");
+    assert!(world.may(&guest, "shell.open", "plc1", Some("ssh")).await);
+    assert!(!world.may(&guest, "page.open", "plc1", Some("web")).await);
+    assert!(!world.may(&guest, "shell.open", "plc2", Some("ssh")).await);
+    let devices = world.get(&guest, "/api/v1/devices").await.json();
+    assert_eq!(devices["devices"][0]["services"].as_array().unwrap().len(), 1, "{devices}");
+    for path in ["/api/v1/grants", "/api/v1/gateways", "/api/v1/tokens?all=true", "/api/v1/service-accounts"] {
+        assert_eq!(world.get(&guest, path).await.status, 403, "{path}");
+    }
+    assert_eq!(world.post(&guest, "/api/v1/visits", visit("ssh")).await.status, 403);
+    assert_eq!(world.post(&guest, "/api/v1/tokens", json!({"name": "x"})).await.status, 403);
+    assert_eq!(redeem(&world, &token).await.status, 409, "used up");
+    assert_eq!(world.get("otto", &format!("/api/v1/visits/{id}")).await.status, 404, "another one's");
+    assert_eq!(world.get("bert", &format!("/api/v1/visits/{id}")).await.status, 404);
+    assert_eq!(world.delete("bert", &format!("/api/v1/visits/{id}")).await.status, 404);
+    assert_eq!(world.delete("tina", &format!("/api/v1/visits/{id}")).await.status, 204);
+    assert_eq!(world.get(&guest, "/api/v1/me").await.status, 401);
+    assert_eq!(world.get("fred", &format!("/api/v1/visits/{id}")).await.text("state"), "revoked");
+}
+
+#[tokio::test]
+async fn nobody_invites_to_more_than_they_may_do_themselves() {
+    let world = World::new().await;
+    assert_eq!(world.post("otto", "/api/v1/visits", visit("web")).await.status, 403, "no visit.create");
+    let mut other = visit("ssh");
+    other["device"] = "plc2".into();
+    let none = json!({"guest": "x", "device": "no-such", "service": "ssh", "reason": "x", "until": other["until"]});
+    let (other, none) =
+        (world.post("tina", "/api/v1/visits", other).await, world.post("tina", "/api/v1/visits", none).await);
+    assert_eq!((other.status, other.body), (none.status, none.body), "others' is like nobody's");
+    for (key, value, status) in [
+        ("until", json!("2001-01-01T00:00:00Z"), 422),
+        ("until", json!("2101-01-01T00:00:00Z"), 422),
+        ("uses", json!(0), 422),
+        ("uses", json!(21), 422),
+        ("reason", json!(""), 422),
+        ("guest", json!("a\nb"), 422),
+        ("service", json!("no-such"), 422),
+        ("speaks", json!("ssh"), 422),
+        ("view_only", json!(true), 422),
+        ("host", json!("anna"), 422),
+    ] {
+        let mut body = visit("ssh");
+        body[key] = value;
+        let answer = world.post("tina", "/api/v1/visits", body).await;
+        assert_eq!(answer.status, status, "{key}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_loses_what_the_host_loses() {
+    let world = World::new().await;
+    let (_, token) = make(&world, "tina", visit("ssh")).await;
+    let guest = redeem(&world, &token).await.text("token");
+    let tina = world.store.users().await.unwrap().into_iter().find(|user| user.name == "tina").unwrap();
+    let role = |role: linkspan_server::access::Role| world.store.set_role(tina.id, Some(role.into()), "test");
+    role(linkspan_server::access::Role::Operator).await.unwrap();
+    assert!(!world.may(&guest, "shell.open", "plc1", Some("ssh")).await, "the host may not any more");
+    role(linkspan_server::access::Role::Technician).await.unwrap();
+    assert!(world.may(&guest, "shell.open", "plc1", Some("ssh")).await);
+    world.store.remove_user(&"tina".parse().unwrap()).await.unwrap();
+    assert_eq!(world.get(&guest, "/api/v1/me").await.status, 401, "the host is gone");
+    assert_eq!(redeem(&world, &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_second_person_approves() {
+    let world = World::new().await;
+    let mut body = visit("ssh");
+    body["approval"] = true.into();
+    let (id, token) = make(&world, "fred", body).await;
+    let refused = redeem(&world, &token).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.body.contains("approval"), "{}", refused.body);
+    let approve = format!("/api/v1/visits/{id}/approve");
+    for (who, status) in [("fred", 403), ("tina", 403), ("bert", 404), ("anna", 200), ("anna", 409)] {
+        assert_eq!(world.post(who, &approve, json!({})).await.status, status, "{who}");
+    }
+    assert_eq!(redeem(&world, &token).await.status, 200);
+    let mut body = visit("ssh");
+    body["approval"] = true.into();
+    let (id, token) = make(&world, "fred", body).await;
+    assert_eq!(world.post("anna", &format!("/api/v1/visits/{id}/refuse"), json!({})).await.text("state"), "refused");
+    assert_eq!(redeem(&world, &token).await.status, 409);
+}
+
+/// threats.md, row 4 and TS-2025-007: a link for one, used by fifty at once.
+#[tokio::test]
+async fn of_fifty_who_redeem_a_link_for_one_at_once_one_wins() {
+    let world = World::new().await;
+    let (_, token) = make(&world, "tina", visit("ssh")).await;
+    let all = (0..50).map(|_| redeem(&world, &token));
+    let answers = futures_util::future::join_all(all).await;
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(200), count(409)), (1, 49));
+}
+
+#[tokio::test]
+async fn a_browser_begins_a_visit_with_a_button_and_not_by_looking() {
+    let world = World::new().await;
+    let mut body = visit("web");
+    body["view_only"] = true.into();
+    body["guest"] = "Eva <b>".into();
+    let (id, token) = make(&world, "tina", body).await;
+    let path = format!("/visit/{token}");
+    for _ in 0..3 {
+        // What previews links, or looks for viruses in mail.
+        let page = world.page(&path, "").await;
+        assert_eq!(page.status, 200);
+        assert!(
+            page.body.contains("plc1") && page.body.contains("tina") && page.body.contains("Eva &lt;b&gt;"),
+            "{}",
+            page.body
+        );
+        assert_eq!(page.headers[CACHE_CONTROL], "no-store");
+        assert_eq!(page.headers[REFERRER_POLICY], "same-origin");
+        assert!(!page.headers.contains_key(SET_COOKIE));
+    }
+    let foreign = world.send(http::Method::POST, &path, &[(http::header::ORIGIN, "https://evil.test")], None).await;
+    assert_eq!(foreign.status, 403);
+    assert_eq!(world.get("tina", &format!("/api/v1/visits/{id}")).await.json()["uses"], 0);
+    let begun = world.form(&path, "").await;
+    assert_eq!((begun.status, &begun.headers[LOCATION]), (303, &"/visit".parse().unwrap()));
+    let cookie = begun.headers[SET_COOKIE].to_str().unwrap();
+    assert!(
+        cookie.starts_with("__Host-linkspan-visit=") && cookie.contains("Secure; HttpOnly; SameSite=Lax"),
+        "{cookie}"
+    );
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let page = world.page("/visit", &cookie).await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("https://plc1.z.test/") && !page.body.contains("ssh"), "{}", page.body);
+    assert_eq!(world.form(&path, "").await.status, 409, "used up");
+    assert_eq!(world.page("/", &cookie).await.headers[LOCATION], "/login?next=%2F", "no account");
+    let nonce = "0".repeat(64);
+    let open = |device: &str| format!("/open?to=https%3A%2F%2F{device}.z.test%2F&nonce={nonce}");
+    let ticket = world.page(&open("plc1"), &cookie).await;
+    assert!(ticket.headers[LOCATION].to_str().unwrap().starts_with("https://plc1.z.test/.linkspan/ticket?t="));
+    assert_eq!(world.page(&open("plc2"), &cookie).await.status, 404);
+    assert_eq!(world.page(&open("plc1--ssh"), &cookie).await.status, 404);
+    assert_eq!(world.form("/visit/leave", &cookie).await.status, 200);
+    assert_eq!(world.page("/visit", &cookie).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_guest_gets_a_token_for_the_command_line_once() {
+    let world = World::new().await;
+    let (id, token) = make(&world, "tina", visit("ssh")).await;
+    let begun = world.form(&format!("/visit/{token}"), "").await;
+    let cookie = begun.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let page = world.page("/visit", &cookie).await;
+    assert!(page.body.contains("linkspan connect %h:ssh") && !page.body.contains("LINKSPAN_TOKEN"), "{}", page.body);
+    let page = world.form("/visit/token", &cookie).await;
+    let shown = page.body.split("LINKSPAN_TOKEN=").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert!(world.may(&shown, "shell.open", "plc1", Some("ssh")).await);
+    assert!(!world.page("/visit", &cookie).await.body.contains(&shown));
+    world.delete("tina", &format!("/api/v1/visits/{id}")).await;
+    assert_eq!(world.get(&shown, "/api/v1/me").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_is_no_link_is_nothing() {
+    let world = World::new().await;
+    for bad in ["x", "lsv_", &format!("lsv_{}", "a".repeat(60)), "%00", "lsp_aaaa"] {
+        let page = world.page(&format!("/visit/{bad}"), "").await;
+        assert_eq!(page.status, 404, "{bad}");
+        assert_eq!(redeem(&world, bad).await.status, 404, "{bad}");
+    }
+    assert_eq!(world.page("/visit", "__Host-linkspan-visit=x").await.status, 404);
+}
