@@ -21,6 +21,34 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// Bytes as people write them: "500 MB", "1.5 GB", "256 MiB"; none if it is not that.
+pub fn size_of(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 6] = [
+        ("kB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    amount(text, &UNITS)
+}
+
+/// A decimal number with at most three digits behind the point, a space or none, and a unit.
+pub fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, factor) =
+        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole, 15) || !digits(part, 3) {
+        return None;
+    }
+    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    let amount = u128::from(whole * 1000 + thousandths) * u128::from(*factor) / 1000;
+    u64::try_from(amount).ok().filter(|amount| *amount > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 -- Names, not ids: what somebody has used is still known when they, or the device, are gone. Months are 'YYYY-MM'.
 
--- What streams carried: `up` from devices, `down` to them, in bytes.
+-- What streams carried, behind gateways of this tenant: `up` from devices, `down` to them, in bytes.
 CREATE TABLE traffic (
     month TEXT NOT NULL,
+    tenant BIGINT NOT NULL,
     gateway TEXT NOT NULL,
     device TEXT NOT NULL,
     service TEXT NOT NULL,
@@ -10,7 +11,7 @@ CREATE TABLE traffic (
     up BIGINT NOT NULL,
     down BIGINT NOT NULL,
     streams BIGINT NOT NULL,
-    PRIMARY KEY (month, gateway, device, service, person)
+    PRIMARY KEY (month, tenant, gateway, device, service, person)
 );
 
 -- What gateways say of their links, all headers counted. A gateway that has lost its count begins anew at zero: what it

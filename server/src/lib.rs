@@ -102,21 +102,20 @@ impl Server {
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
-        let metrics = Arc::new(Metrics::new());
         let access = Access::with(store.clone(), config.access, vault);
         access.restore().await.context("the database cannot be used")?;
         let traffic = Traffic::new(config.traffic.zone.clone());
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
+        let metrics = Arc::new(Metrics::new(|collection| traffic.register(collection)));
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
         let keepers = (presence.clone(), traffic.clone());
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
-        let grace = config.gateways.certificate_grace;
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
             .keeping(keeping)
-            .with_identities(grace, certificates.public_keys_watched());
+            .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let audit = Audit::start(store.clone());
@@ -126,6 +125,7 @@ impl Server {
             store: store.clone(),
             online: online_since(registry.clone()),
             site: site.clone(),
+            traffic: traffic.clone(),
             audit: audit.clone(),
             memory: Memory::new(config.limits.api_requests),
         })

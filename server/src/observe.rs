@@ -36,8 +36,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
+    /// All at zero; `more` adds counters of other rooms.
+    pub fn new(more: impl FnOnce(&mut Collection)) -> Self {
         let mut collection = Collection::with_prefix("linkspan");
         let links_admitted = Counter::<u64, AtomicU64>::default();
         let links_refused = Counter::<u64, AtomicU64>::default();
@@ -47,6 +47,7 @@ impl Metrics {
         collection.register("links_refused", "Links that were refused", links_refused.clone());
         collection.register("gateways_online", "Gateways connected now", gateways_online.clone());
         collection.register("streams_open", "Streams to devices open now", streams_open.clone());
+        more(&mut collection);
         Self { links_admitted, links_refused, gateways_online, streams_open, collection }
     }
 
@@ -58,12 +59,6 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.collection);
         text
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

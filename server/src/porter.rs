@@ -100,7 +100,7 @@ impl Doors for Porter {
     }
 
     fn open(&self, wish: &Wish<'_, Principal, Via>) -> Result<Metered, NoStream> {
-        let Via { id, name, .. } = &wish.device.gateway;
+        let Via { tenant, id, name } = &wish.device.gateway;
         if let Some(used) = self.traffic.refusal(name) {
             return Err(NoStream::DataCap(used));
         }
@@ -115,6 +115,7 @@ impl Doors for Porter {
             client: wish.client,
             device: device.clone(),
             service: wish.service.clone(),
+            tenant: *tenant,
             gateway: *id,
             gateway_name: name.clone(),
             purpose: wish.purpose,

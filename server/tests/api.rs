@@ -11,12 +11,15 @@ use http::header::{
 };
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use linkspan_protocol::id::Secret;
 use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
 use linkspan_server::api::{ConsoleState, Memory, api_routes, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
-use linkspan_server::store::{Seen, Store};
+use linkspan_server::rights::TenantId;
+use linkspan_server::store::{LinkCount, Seen, Store, TrafficKey, TrafficSum};
+use linkspan_server::traffic::Traffic;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -73,6 +76,7 @@ async fn server() -> Server {
         store: store.clone(),
         online: Arc::new(move |id| (id == here).then(|| at(1_700_000_100))),
         site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
+        traffic: Traffic::new(TimeZone::UTC),
         audit: Audit::start(store.clone()),
         memory: Memory::new(0),
     };
@@ -469,4 +473,69 @@ async fn without_a_database_answers_say_whose_fault_it_is() {
     assert!(page.body.contains("cannot read its data"), "{}", page.body);
     let login = server.post_login("name=otto&password=correct+horse", ORIGIN_HERE).await;
     assert_eq!(login.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn traffic_is_told_by_month_as_pages_and_as_a_sheet() {
+    let server = server().await;
+    let key = |device: &str, person: &str| TrafficKey {
+        month: server.state.traffic.month_now(),
+        tenant: TenantId::DEFAULT,
+        gateway: "here".into(),
+        device: device.into(),
+        service: "web".into(),
+        person: person.into(),
+    };
+    let sum = |up, down| TrafficSum { up, down, streams: 1 };
+    let count = LinkCount { sent: 700, received: 70, told: at(1_700_000_000) };
+    let sums = [(key("plc1", "anna"), sum(10, 1)), (key("cam", "otto"), sum(500, 5))];
+    server.store.book_traffic(&sums, &[(server.state.traffic.month_now(), "here".into(), count)]).await.unwrap();
+    let token = server.token("anna").await;
+    let told = server.get_as("/api/v1/traffic?by=device,person&limit=1", &token).await.json();
+    assert_eq!((&told["traffic"][0]["device"], &told["traffic"][0]["up"]), (&json!("cam"), &json!(500)), "{told}");
+    assert_eq!(told["traffic"][0]["gateway"], Value::Null, "not asked for");
+    let next = format!("/api/v1/traffic?by=device,person&limit=1&cursor={}", told["next"].as_str().unwrap());
+    let told = server.get_as(&next, &token).await.json();
+    assert_eq!((&told["traffic"][0]["device"], &told["next"]), (&json!("plc1"), &Value::Null), "{told}");
+    let sheet = server.get_as("/api/v1/traffic?by=person&format=csv", &token).await;
+    assert!(sheet.header(CONTENT_TYPE).starts_with("text/csv"), "{}", sheet.header(CONTENT_TYPE));
+    let month = server.state.traffic.month_now();
+    let lines = format!("{month},,,,anna,10,1,1\r\n{month},,,,otto,500,5,1\r\n");
+    assert!(sheet.body.ends_with(&lines), "{}", sheet.body);
+    let one = server.get_as("/api/v1/gateways/here/traffic", &token).await.json();
+    assert_eq!((&one["link"]["sent"], &one["streams"]["up"]), (&json!(700), &json!(510)), "{one}");
+    for bad in ["from=2026-13", "by=colour", "format=xls", "nonsense=1", "from=2026-11&to=x"] {
+        let answer = server.get_as(&format!("/api/v1/traffic?{bad}"), &token).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let otto = server.token("otto").await;
+    assert_eq!(server.get_as("/api/v1/traffic", &otto).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(server.get_as("/api/v1/gateways/here/traffic", &otto).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(server.get_as("/api/v1/gateways/nobody/traffic", &token).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_cap_is_set_by_who_may_and_stands_in_the_audit() {
+    let server = server().await;
+    let (anna, otto) = (server.token("anna").await, server.token("otto").await);
+    let path = "/api/v1/gateways/here/cap";
+    let put = async |token: &str, tag: &str, body: Value| {
+        let token = format!("Bearer {token}");
+        let headers = [(AUTHORIZATION, &*token), (CONTENT_TYPE, "application/json"), (http::header::IF_MATCH, tag)];
+        server.ask(Method::PUT, path, &headers, &body.to_string()).await
+    };
+    let before = server.get_as(path, &anna).await;
+    let tag = before.header(http::header::ETAG).to_owned();
+    let cap = json!({"warn": 400_000_000, "hard": 500_000_000, "lifted_until": "2030-01-01T00:00:00Z"});
+    assert_eq!(put(&otto, "*", cap.clone()).await.status, StatusCode::NOT_FOUND, "not for an operator");
+    assert_eq!(put(&anna, "\"other\"", cap.clone()).await.status, StatusCode::PRECONDITION_FAILED);
+    let answer = put(&anna, &tag, cap.clone()).await;
+    assert_eq!((answer.status, answer.json()), (StatusCode::OK, cap));
+    assert_eq!(put(&anna, &tag, json!({})).await.status, StatusCode::PRECONDITION_FAILED, "it has changed");
+    for bad in [json!({"warn": 2, "hard": 1}), json!({"hard": -1}), json!({"hard": "500 MB"}), json!({"hart": 1})] {
+        assert_eq!(put(&anna, "*", bad.clone()).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
+    }
+    let standing = server.state.traffic.standing(&"here".parse().unwrap());
+    assert_eq!(standing.cap.hard, Some(500_000_000), "it counts at once");
+    assert_eq!(put(&anna, "*", json!({})).await.json()["hard"], Value::Null);
 }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use linkspan_protocol::id::Secret;
+use linkspan_protocol::text::{amount, size_of};
 
 use super::problem::Wrong;
 
@@ -106,16 +107,8 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
 
 /// A count of bytes: "500 MB", "1.5 GB", "256 MiB".
 pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
-    const UNITS: [(&str, u64); 6] = [
-        ("kB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-    ];
     let form = "write a number and a unit, such as \"500 MB\" or \"1.5 GB\"";
-    amount(text, &UNITS).ok_or_else(|| Wrong::new("this is not an amount of data", form))
+    size_of(text).ok_or_else(|| Wrong::new("this is not an amount of data", form))
 }
 
 /// An amount of memory within bounds, written like [`bytes`].
@@ -138,21 +131,6 @@ pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
         Some(_) => Err(Wrong::new("the rate is below 8 kbit/s, at which nothing works", form)),
         None => Err(Wrong::new("this is not a rate", form)),
     }
-}
-
-/// A decimal number with at most three digits behind the point, a space or none, and a unit.
-fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let (number, factor) =
-        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.trim_end(), factor)))?;
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole, 15) || !digits(part, 3) {
-        return None;
-    }
-    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
-    let whole: u64 = whole.parse().ok()?;
-    let amount = u128::from(whole * 1000 + thousandths) * u128::from(*factor) / 1000;
-    u64::try_from(amount).ok().filter(|amount| *amount > 0)
 }
 
 pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, Wrong> {

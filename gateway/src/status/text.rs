@@ -202,6 +202,7 @@ mod tests {
             last_error: last_error.map(Into::into),
         };
         let services = vec![service(None, None), service(Some(3), None), service(Some(3), Some("refused"))];
+        let worker = WorkerReport { name: "link".into(), done: false, restarts: 1, last_error: Some("bug".into()) };
         let snapshot = Snapshot {
             version: "1.2.3".into(),
             name: "site12".into(),
@@ -217,12 +218,7 @@ mod tests {
                 refused: Some("taken".into()),
                 services,
             }],
-            workers: vec![WorkerReport {
-                name: "link".into(),
-                done: false,
-                restarts: 1,
-                last_error: Some("bug".into()),
-            }],
+            workers: vec![worker],
         };
         let expected = "\
 site12, linkspan-gateway 1.2.3, up 1 min 1 s, /etc/gw.toml

@@ -20,6 +20,7 @@ mod sign_in_pages;
 mod signed;
 pub mod stream;
 mod table;
+mod traffic;
 mod visits;
 mod welcome_pages;
 
@@ -49,6 +50,7 @@ use crate::access::{Access, Permission};
 use crate::audit::Audit;
 use crate::config::Site;
 use crate::store::{GatewayId, Store};
+use crate::traffic::Traffic;
 use crate::ui;
 use table::Table;
 
@@ -69,6 +71,8 @@ pub struct ConsoleState {
     pub online: OnlineSince,
     /// Our names.
     pub site: Arc<Site>,
+    /// What was carried, and what may be.
+    pub traffic: Traffic,
     /// Where it is noted down.
     pub audit: Audit,
     /// What the checks in front of the API's routes remember.
@@ -93,7 +97,7 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
-    visits_table(rights_table(table))
+    traffic_table(visits_table(rights_table(table)))
 }
 
 /// Who may do what.
@@ -133,6 +137,17 @@ fn rights_table(table: Table) -> Table {
         .add("DELETE /api/v1/tenants/{tenant}", May(TenantEdit), routes!(tenants::remove))
         .add("GET /api/v1/branding", May(SettingsSee), routes!(tenants::branding))
         .add("PUT /api/v1/branding", May(SettingsEdit), routes!(tenants::brand))
+}
+
+/// What was carried, and what may be.
+fn traffic_table(table: Table) -> Table {
+    use Needs::{May, On};
+    use Permission::{TrafficEdit, TrafficSee};
+    table
+        .add("GET /api/v1/gateways/{gateway}/traffic", On(TrafficSee), routes!(traffic::of_gateway))
+        .add("GET /api/v1/gateways/{gateway}/cap", On(TrafficSee), routes!(traffic::cap))
+        .add("PUT /api/v1/gateways/{gateway}/cap", On(TrafficEdit), routes!(traffic::set_cap))
+        .add("GET /api/v1/traffic", May(TrafficSee), routes!(traffic::list))
 }
 
 /// Visits of guests.

@@ -104,6 +104,8 @@ actions! {
     GATEWAY_DISCONNECT = "gateway.disconnect";
     /// Somebody was not let in as a gateway.
     GATEWAY_REFUSE = "gateway.refuse";
+    /// A cap on a gateway's data was set or lifted.
+    TRAFFIC_CAP = "traffic.cap";
     /// A stream to a service began, or was not opened.
     STREAM_BEGIN = "stream.begin";
     /// A stream to a service ended.

@@ -12,7 +12,7 @@ use linkspan_server::edge::tls::own_fingerprint;
 use linkspan_server::enrol::word::claim_code;
 use linkspan_server::store::{Claim, Gateway, IdentityView, Store, TenantName};
 
-use super::{DATA, Exit, ListForm, NO_USER, Place, UNAVAILABLE, json_line, note, out, qr, time_span};
+use super::{DATA, Exit, ListForm, NO_USER, Place, UNAVAILABLE, data, json_line, note, out, qr, time_span};
 
 /// What can be done about gateways.
 #[derive(Debug, Subcommand)]
@@ -62,6 +62,10 @@ pub(crate) enum Command {
         /// The name.
         name: GatewayName,
     },
+    /// What gateways used in a month.
+    Traffic(data::TrafficOf),
+    /// Sets how much data a gateway may use in a month, or lifts that for a time. A running server notices within 10 s.
+    Cap(data::CapOf),
 }
 
 /// How long a code is good, and how it is shown.
@@ -92,6 +96,8 @@ pub(super) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
             show_code(&place.config()?, code, &claim)
         }
         Command::List { form } => list(&store, form).await,
+        Command::Traffic(asked) => data::traffic(&store, &place.config()?, asked).await,
+        Command::Cap(asked) => data::cap(&store, &place.config()?, asked).await,
         Command::Show { name, form } => show(&store, &name, form).await,
         Command::Revoke { name } => {
             found(store.revoke_gateway(&name, Timestamp::now()).await?, &name)?;

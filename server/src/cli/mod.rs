@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `linkspan-server`, and what each question answers.
 
 mod account;
+mod data;
 mod enrolment;
 mod gateway;
 mod tenant;

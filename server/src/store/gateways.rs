@@ -69,6 +69,8 @@ impl Store {
         let mut change = self.change().await?;
         let sql = "DELETE FROM gateways WHERE name = $1";
         let done = sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
+        let sql = "DELETE FROM traffic_links WHERE gateway = $1";
+        sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
         identities_changed(change.transaction()).await?;
         change.commit().await?;
         Ok(done.rows_affected() == 1)

@@ -9,6 +9,7 @@ use linkspan_protocol::id::GatewayName;
 
 use super::gateways::gateway_name;
 use super::{GatewayId, Store, StoreError, damaged, time_from};
+use crate::rights::TenantId;
 
 /// Rows of one answer; a page for people and a sheet for programs have fewer.
 const ROWS_MAX: i64 = 100_000;
@@ -81,6 +82,8 @@ impl FromStr for Month {
 pub struct TrafficKey {
     /// The month.
     pub month: Month,
+    /// Whose the gateway is.
+    pub tenant: TenantId,
     /// The gateway's name.
     pub gateway: String,
     /// The device's name.
@@ -142,6 +145,8 @@ pub struct TrafficQuery {
     pub from: Month,
     /// The last month.
     pub to: Month,
+    /// Only behind gateways of this tenant.
+    pub tenant: Option<TenantId>,
     /// Only this gateway.
     pub gateway: Option<String>,
     /// Only this device.
@@ -185,9 +190,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         for (key, sum) in sums {
-            let sql = "INSERT INTO traffic (month, gateway, device, service, person, up, down, streams) \
-                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                       ON CONFLICT (month, gateway, device, service, person) DO UPDATE SET \
+            let sql = "INSERT INTO traffic (month, gateway, device, service, person, up, down, streams, tenant) \
+                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                       ON CONFLICT (month, tenant, gateway, device, service, person) DO UPDATE SET \
                        up = traffic.up + excluded.up, down = traffic.down + excluded.down, \
                        streams = traffic.streams + excluded.streams";
             sqlx::query(sql)
@@ -199,6 +204,7 @@ impl Store {
                 .bind(number(sum.up))
                 .bind(number(sum.down))
                 .bind(number(sum.streams))
+                .bind(key.tenant.0)
                 .execute(&mut *write)
                 .await?;
         }
@@ -226,13 +232,13 @@ impl Store {
 
     /// What is booked, summed up as asked for, in order.
     pub async fn traffic(&self, wanted: &TrafficQuery) -> Result<Vec<(TrafficKey, TrafficSum)>, StoreError> {
-        type Row = (String, String, String, String, String, i64, i64, i64);
-        let sql = "SELECT month, CASE WHEN $1 THEN gateway ELSE '' END, CASE WHEN $2 THEN device ELSE '' END, \
+        type Row = (String, i64, String, String, String, String, i64, i64, i64);
+        let sql = "SELECT month, tenant, CASE WHEN $1 THEN gateway ELSE '' END, CASE WHEN $2 THEN device ELSE '' END, \
                    CASE WHEN $3 THEN service ELSE '' END, CASE WHEN $4 THEN person ELSE '' END, \
                    CAST(SUM(up) AS BIGINT), CAST(SUM(down) AS BIGINT), CAST(SUM(streams) AS BIGINT) \
                    FROM traffic WHERE month BETWEEN $5 AND $6 AND ($7 = '' OR gateway = $7) \
-                   AND ($8 = '' OR device = $8) AND ($9 = '' OR person = $9) \
-                   GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT $10";
+                   AND ($8 = '' OR device = $8) AND ($9 = '' OR person = $9) AND ($10 = -1 OR tenant = $10) \
+                   GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 LIMIT $11";
         let rows: Vec<Row> = sqlx::query_as(sql)
             .bind(wanted.by.gateway)
             .bind(wanted.by.device)
@@ -243,13 +249,15 @@ impl Store {
             .bind(wanted.gateway.as_deref().unwrap_or(""))
             .bind(wanted.device.as_deref().unwrap_or(""))
             .bind(wanted.person.as_deref().unwrap_or(""))
+            .bind(wanted.tenant.map_or(-1, |tenant| tenant.0))
             .bind(ROWS_MAX)
             .fetch_all(&self.pool)
             .await?;
-        let row = |(month, gateway, device, service, person, up, down, streams): Row| {
+        let row = |(month, tenant, gateway, device, service, person, up, down, streams): Row| {
             let month = month.parse().map_err(|_| damaged("month")(&month))?;
             let sum = TrafficSum { up: bytes(up), down: bytes(down), streams: bytes(streams) };
-            Ok((TrafficKey { month, gateway, device, service, person }, sum))
+            let tenant = TenantId(tenant);
+            Ok((TrafficKey { month, tenant, gateway, device, service, person }, sum))
         };
         rows.into_iter().map(row).collect()
     }
@@ -340,7 +348,8 @@ mod tests {
 
     fn key(of: &str, device: &str, person: &str) -> TrafficKey {
         let (gateway, service) = ("site12".to_owned(), "web".to_owned());
-        TrafficKey { month: month(of), gateway, device: device.to_owned(), service, person: person.to_owned() }
+        let tenant = TenantId::DEFAULT;
+        TrafficKey { month: month(of), tenant, gateway, device: device.to_owned(), service, person: person.to_owned() }
     }
 
     fn sum(up: u64, down: u64) -> TrafficSum {
@@ -376,7 +385,8 @@ mod tests {
         }
         let by = By { device: true, ..By::default() };
         let (from, to) = (month("2026-11"), month("2026-11"));
-        let mut wanted = TrafficQuery { from, to, gateway: None, device: None, person: None, by };
+        let tenant = Some(TenantId::DEFAULT);
+        let mut wanted = TrafficQuery { from, to, tenant, gateway: None, device: None, person: None, by };
         let told = async |wanted: &TrafficQuery| -> Vec<_> {
             let rows = store.traffic(wanted).await.unwrap();
             rows.into_iter().map(|(key, sum)| (key.month.to_string(), key.device, key.person, sum.up)).collect()
@@ -387,6 +397,9 @@ mod tests {
         wanted.by = By { person: true, ..By::default() };
         wanted.person = Some("anna".into());
         assert_eq!(told(&wanted).await, [row("2026-10", "", "anna", 2000), row("2026-11", "", "anna", 220)]);
+        wanted.tenant = Some(TenantId(7));
+        assert_eq!(told(&wanted).await, [], "another tenant's");
+        wanted.tenant = tenant;
         assert_eq!(store.forget_traffic_before(month("2026-11")).await.unwrap(), 1);
         assert_eq!(told(&wanted).await, [row("2026-11", "", "anna", 220)]);
     }

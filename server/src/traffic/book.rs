@@ -95,6 +95,7 @@ impl Book {
         }
         let key = TrafficKey {
             month: self.month,
+            tenant: passage.tenant,
             gateway: passage.gateway_name.to_string(),
             device: passage.device.to_string(),
             service: passage.service.to_string(),

@@ -97,7 +97,9 @@ impl Traffic {
         let streams = self.open();
         let mut book = self.book();
         for live in &streams {
-            book.add(&live.passage, live.take());
+            let sum = live.take();
+            book.add(&live.passage, sum);
+            self.inner.meters.carried(sum);
         }
         drop(book);
         streams
@@ -106,7 +108,7 @@ impl Traffic {
     async fn turn_month(&self, store: &Store, month: Month) -> Result<(), StoreError> {
         self.write_down(store).await;
         let by = By { gateway: true, ..By::default() };
-        let all = TrafficQuery { from: month, to: month, gateway: None, device: None, person: None, by };
+        let all = TrafficQuery { from: month, to: month, tenant: None, gateway: None, device: None, person: None, by };
         let streams = store.traffic(&all).await?;
         let links = store.link_counts((month, month), None).await?;
         let streams: Vec<_> =

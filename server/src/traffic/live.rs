@@ -14,6 +14,7 @@ use linkspan_protocol::text::tame;
 
 use crate::access::Principal;
 use crate::edge::doors::Purpose;
+use crate::rights::TenantId;
 use crate::store::{GatewayId, TrafficSum};
 
 /// What a stream is for.
@@ -27,6 +28,8 @@ pub struct Passage {
     pub device: DeviceName,
     /// The device's service.
     pub service: ServiceName,
+    /// Whose the gateway is.
+    pub tenant: TenantId,
     /// The gateway in front of it.
     pub gateway: GatewayId,
     /// The gateway's name.

@@ -3,6 +3,7 @@
 mod book;
 mod keeper;
 mod live;
+mod meters;
 mod stream;
 
 use std::collections::HashMap;
@@ -15,10 +16,12 @@ use jiff::tz::TimeZone;
 use linkspan_protocol::driver::Stream;
 use linkspan_protocol::frame::Reset;
 use linkspan_protocol::id::GatewayName;
+use prometheus_client::registry::Registry as Collection;
 
 use self::book::Book;
 pub use self::book::{Level, Standing};
 pub use self::live::{Ending, Live, Passage, StreamEnd};
+use self::meters::Meters;
 pub use self::stream::Metered;
 use crate::store::{LinkCount, Month, TrafficSum};
 
@@ -29,6 +32,7 @@ pub struct Traffic {
 }
 
 struct Inner {
+    meters: Meters,
     zone: TimeZone,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Live>>>,
@@ -39,7 +43,15 @@ impl Traffic {
     /// Nothing carried yet; months begin and end in this zone.
     pub fn new(zone: TimeZone) -> Self {
         let book = Mutex::new(Book::new(Month::of(Timestamp::now(), &zone)));
-        Self { inner: Arc::new(Inner { zone, next: AtomicU64::new(0), open: Mutex::default(), book }) }
+        Self {
+            inner: Arc::new(Inner {
+                meters: Meters::default(),
+                zone,
+                next: AtomicU64::new(0),
+                open: Mutex::default(),
+                book,
+            }),
+        }
     }
 
     /// Puts a stream that was just opened under the meter.
@@ -93,14 +105,22 @@ impl Traffic {
     /// A stream has ended: whoever wants to know of each hears of it here, once.
     fn ended(&self, number: u64, live: &Live, end: &StreamEnd<'_>) {
         self.open_now().remove(&number);
+        self.inner.meters.ended(end);
         let mut book = self.book();
-        book.add(end.passage, TrafficSum { streams: 1, ..live.take() });
+        let sum = TrafficSum { streams: 1, ..live.take() };
+        book.add(end.passage, sum);
         drop(book);
+        self.inner.meters.carried(sum);
         let Passage { who, device, service, .. } = end.passage;
         tracing::debug!(
             person = who.name, %device, %service, up = end.up, down = end.down, lasted = ?end.lasted, end = %end.ending,
             "stream ended"
         );
+    }
+
+    /// Has the counters shown to who collects them.
+    pub fn register(&self, collection: &mut Collection) {
+        self.inner.meters.register(collection);
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

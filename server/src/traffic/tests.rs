@@ -69,6 +69,7 @@ pub(super) fn passage(person: &str) -> Passage {
         client: [192, 0, 2, 1].into(),
         device: "plc1".parse().unwrap(),
         service: "web".parse().unwrap(),
+        tenant: TenantId::DEFAULT,
         gateway: GatewayId(1),
         gateway_name: "site12".parse().unwrap(),
         purpose: Purpose::Stream,

@@ -54,6 +54,7 @@ impl House {
             access: access.clone(),
             store: store.clone(),
             online: Arc::new(|_| None),
+            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC),
             audit: Audit::start(store.clone()),
             memory: Memory::new(0),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),

@@ -83,6 +83,7 @@ impl World {
             store: store.clone(),
             online: Arc::new(|_| None),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 443 }),
+            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC),
             audit: Audit::start(store.clone()),
             memory: Memory::new(0),
         };
