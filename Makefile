@@ -9,7 +9,7 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e pictures bench size deny
+.PHONY: help demo test check e2e soak pictures bench size deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ e2e: ## only the journeys
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test -p linkspan-tests --locked --no-fail-fast
+
+soak: ## the journeys that take minutes: holes, forgetful NATs, what an idle link costs
+	@tests/install.sh test
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test -p linkspan-tests --locked --no-fail-fast --test journeys -- --ignored --nocapture
 
 pictures: ## the pictures of the README, in docs/images, taken in a real browser
 	@tests/install.sh test

@@ -12,6 +12,7 @@ mod large;
 mod network;
 mod origin;
 mod raw_stream;
+mod redial;
 mod resilience;
 mod resume;
 mod site;

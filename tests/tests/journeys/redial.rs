@@ -1,0 +1,396 @@
+//! A gateway behind a radio line and a carrier's NAT: silence, other addresses, forgetful NATs, and what it all costs.
+//!
+//! The long ones are for `make soak`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use linkspan_tests::https::Https;
+use linkspan_tests::line::{End, Line, Way};
+use linkspan_tests::netns::{Namespace, ip, run};
+use linkspan_tests::programs::{Binaries, Gateway, GatewayConfig, Server, ServerSetup};
+use linkspan_tests::wait::{PATIENCE, until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::origin::{Call, Origin};
+use crate::raw_stream::RawStream;
+use crate::site::GATEWAY;
+use crate::world::status;
+
+/// The server's two addresses: it begins at the first.
+const SERVER: &str = "203.0.113.2";
+const MOVED: &str = "203.0.113.3";
+const DEVICE: &str = "192.168.7.2";
+
+/// Who rebuilds a link: the time that the slowest step takes on a loaded machine comes on top of what is asked for.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// The world with the server, a carrier that translates addresses, and a router with the gateway; a radio line between.
+struct Field {
+    line: Line,
+    public: Namespace,
+    carrier: Namespace,
+    router: Namespace,
+    server: Server,
+    gateway: Gateway,
+    binaries: Binaries,
+    token: String,
+    _origin: Origin,
+    _folder: TempDir,
+}
+
+async fn page(mut call: Call) {
+    while let Some(head) = call.head().await {
+        if head.starts_with("GET") {
+            call.say("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npress 3").await;
+        } else {
+            call.say(head).await;
+        }
+    }
+}
+
+impl Field {
+    async fn start(server_lines: &str) -> Result<Self> {
+        Self::start_with(server_lines, |_| Ok(())).await
+    }
+
+    /// `prepare` sees the router before the gateway runs there.
+    async fn start_with(server_lines: &str, prepare: impl FnOnce(&Namespace) -> Result<()>) -> Result<Self> {
+        let (public, carrier, router) =
+            (Namespace::new("public")?, Namespace::new("carrier")?, Namespace::new("router")?);
+        public.join(&format!("{SERVER}/24"), &carrier, "203.0.113.1/24")?;
+        let line = Line::new(&End::new(&router, "10.64.0.2/24"), &End::new(&carrier, "10.64.0.1/24"), 7)?;
+        router.route_by("10.64.0.1")?;
+        carrier.forward()?;
+        nft(carrier.name(), "add table inet carrier")?;
+        nft(carrier.name(), "add chain inet carrier out { type nat hook postrouting priority 100 ; }")?;
+        nft(carrier.name(), "add rule inet carrier out ip saddr 10.64.0.0/24 masquerade")?;
+        ip(&["-n", router.name(), "address", "add", &format!("{DEVICE}/32"), "dev", "lo"])?;
+        let device = router.inside(|| Ok(std::net::TcpListener::bind((DEVICE, 80))?))?;
+        device.set_nonblocking(true)?;
+        let origin = Origin::on(TcpListener::from_std(device)?, page);
+        router.host("localhost", SERVER)?;
+        prepare(&router)?;
+        let folder = tempfile::Builder::new().prefix("linkspan-field-").tempdir()?;
+        let binaries = Binaries::beside_me()?;
+        let setup = ServerSetup::inside(&folder.path().join("server"), &public, "0.0.0.0:8443".parse()?);
+        let server = Server::start(&binaries, setup).await?;
+        let secret = server.add_gateway(GATEWAY)?;
+        let at = (DEVICE.parse::<std::net::IpAddr>()?, 80).into();
+        let config = GatewayConfig::new(GATEWAY, &secret, "https://localhost:8443", &server.ca_file())
+            .replaced("ca_file", &format!("{server_lines}\nca_file"))
+            .device("plc1", "", &[("web", "http", at), ("echo", "tcp", at)]);
+        let (https, console, password) = (server.https()?, server.console(), server.password()?);
+        let token = public.inside_async(async move || {
+            until("the server", PATIENCE, async || https.sign_in(&console, "admin", &password).await).await
+        })?;
+        let gateway = Gateway::start_in(Some(&router), &binaries, &folder.path().join("gateway"), &config)?;
+        let field =
+            Self { line, public, carrier, router, server, gateway, binaries, token, _origin: origin, _folder: folder };
+        field.back_within(PATIENCE)?;
+        Ok(field)
+    }
+
+    /// Does something beside the server.
+    fn visit<T: Send + 'static>(&self, act: impl AsyncFnOnce(Visitor) -> Result<T> + Send + 'static) -> Result<T> {
+        let visitor = Visitor {
+            https: self.server.https()?,
+            console: self.server.console(),
+            page: format!("{}/", self.server.device("plc1")),
+            token: self.token.clone(),
+        };
+        self.public.inside_async(async move || act(visitor).await)
+    }
+
+    /// How long it takes until the device's page is there; each request may wait for a second.
+    fn back_within(&self, deadline: Duration) -> Result<Duration> {
+        self.visit(async move |visitor| {
+            let begin = Instant::now();
+            until("the page", deadline, async || visitor.sees_page(Duration::from_secs(1)).await).await?;
+            Ok(begin.elapsed())
+        })
+    }
+
+    /// Keeps something in flight for a while, as people do who wait for an answer.
+    fn ask_for(&self, span: Duration) -> Result<()> {
+        self.visit(async move |visitor| {
+            let end = Instant::now() + span;
+            while Instant::now() < end {
+                drop(visitor.sees_page(Duration::from_secs(1)).await);
+            }
+            Ok(())
+        })
+    }
+
+    fn link(&self) -> Result<Value> {
+        Ok(status(&self.binaries, &self.gateway.config_file())?["link"].clone())
+    }
+
+    /// Bytes that passed at the router's end of the line, IP headers included, both ways.
+    fn bytes(&self) -> u64 {
+        let (up, down) = self.line.counts();
+        up.bytes + down.bytes
+    }
+}
+
+struct Visitor {
+    https: Https,
+    console: String,
+    page: String,
+    token: String,
+}
+
+impl Visitor {
+    async fn sees_page(&self, patience: Duration) -> Result<()> {
+        let answer = tokio::time::timeout(patience, self.https.get_device(&self.page, &self.token)).await??;
+        ensure!(answer.status.as_u16() == 200, "{}: {}", answer.status, answer.header("linkspan-error"));
+        Ok(())
+    }
+
+    async fn stream(&self) -> Result<RawStream> {
+        RawStream::open(&self.https, &self.console, &self.token, "plc1", "echo").await
+    }
+}
+
+/// Words that the device says back.
+async fn talk(stream: &mut RawStream, words: &str) -> Result<()> {
+    let said = format!("{words}\r\n\r\n");
+    stream.send(said.as_bytes()).await?;
+    let heard = tokio::time::timeout(PATIENCE, stream.receive_exactly(said.len())).await??;
+    ensure!(heard == said.as_bytes(), "{heard:?}");
+    Ok(())
+}
+
+fn nft(namespace: &str, rules: &str) -> Result<()> {
+    ip(&["netns", "exec", namespace, "nft", rules]).map(drop)
+}
+
+/// Has the carrier drop without a word what comes from there.
+fn silence(carrier: &str, from: &[&str]) -> Result<()> {
+    nft(carrier, "add table inet silence")?;
+    nft(carrier, "add chain inet silence pass { type filter hook forward priority 0 ; }")?;
+    from.iter().try_for_each(|from| nft(carrier, &format!("add rule inet silence pass ip saddr {from} drop")))
+}
+
+fn speak(carrier: &str) -> Result<()> {
+    nft(carrier, "delete table inet silence")
+}
+
+/// What comes from there is silent for a while, in which somebody waits all the time for an answer. A stream that was open
+/// goes on, and a page is there, soon after that.
+fn is_back_after(field: &Field, from: &'static [&'static str], span: Duration) -> Result<()> {
+    let carrier = field.carrier.name().to_owned();
+    field.visit(async move |visitor| {
+        let mut stream = visitor.stream().await?;
+        talk(&mut stream, "before").await?;
+        silence(&carrier, from)?;
+        let silent = Instant::now();
+        while silent.elapsed() < span {
+            drop(visitor.sees_page(Duration::from_secs(1)).await);
+        }
+        speak(&carrier)?;
+        let begin = Instant::now();
+        talk(&mut stream, "after").await?;
+        let stream = begin.elapsed();
+        until("the page", PATIENCE, async || visitor.sees_page(Duration::from_secs(1)).await).await?;
+        let page = begin.elapsed();
+        eprintln!("after {span:?} of silence from {from:?}: stream {stream:?}, page {page:?}");
+        // The longer the line was away, the more rarely it is tried.
+        let allowed = Duration::from_secs(2).max(span / 20) + SLACK;
+        ensure!(page < allowed, "{page:?}, not within {allowed:?}");
+        Ok(())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_silent_seconds_are_over_when_the_line_is_and_what_was_open_goes_on() {
+    let field = Field::start("").await.unwrap();
+    field.line.set(Way::Both, "delay=40ms").unwrap();
+    is_back_after(&field, &["203.0.113.0/24", "10.64.0.0/24"], Duration::from_secs(20)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make soak"]
+async fn silence_of_one_way_and_longer_ones_are_over_as_well() {
+    let field = Field::start("").await.unwrap();
+    field.line.set(Way::Both, "delay=40ms").unwrap();
+    for (from, seconds) in
+        [(&["203.0.113.0/24"][..], 20), (&["10.64.0.0/24"], 20), (&["203.0.113.0/24", "10.64.0.0/24"], 60)]
+    {
+        is_back_after(&field, from, Duration::from_secs(seconds)).unwrap();
+    }
+    is_back_after(&field, &["203.0.113.0/24", "10.64.0.0/24"], Duration::from_secs(110)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_with_another_address_is_back_at_once() {
+    let field = Field::start("").await.unwrap();
+    let router = field.router.name().to_owned();
+    let routes = ip(&["-n", &router, "-o", "route", "show", "default"]).unwrap();
+    let device = routes.split_whitespace().skip_while(|word| *word != "dev").nth(1).unwrap().to_owned();
+    // Up again elsewhere, as after a night at the carrier: nobody tells the server, and nothing was in flight.
+    for (old, new) in [("10.64.0.2/24", "10.64.0.77/24"), ("10.64.0.77/24", "10.64.0.78/24")] {
+        ip(&["-n", &router, "address", "delete", old, "dev", &device]).unwrap();
+        ip(&["-n", &router, "address", "add", new, "dev", &device]).unwrap();
+        field.router.route_by("10.64.0.1").unwrap();
+        let back = field.back_within(PATIENCE).unwrap();
+        eprintln!("with another address the page was back in {back:?}");
+        assert!(back < Duration::from_secs(3) + SLACK, "{back:?}");
+    }
+    // Without any, and with one after a while: the news alone must do.
+    ip(&["-n", &router, "address", "delete", "10.64.0.78/24", "dev", &device]).unwrap();
+    field.ask_for(Duration::from_secs(6)).unwrap();
+    ip(&["-n", &router, "address", "add", "10.64.0.99/24", "dev", &device]).unwrap();
+    field.router.route_by("10.64.0.1").unwrap();
+    let back = field.back_within(PATIENCE).unwrap();
+    eprintln!("with an address again the page was back in {back:?}");
+    assert!(back < Duration::from_secs(3) + SLACK, "{back:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_moves_is_found_and_dead_addresses_hold_nobody_up() {
+    // An IPv6 address that swallows everything comes first, as with half-done IPv6 at a site.
+    let begin = Instant::now();
+    let field = Field::start_with("", |router| {
+        ip(&["-n", router.name(), "-6", "address", "add", "fd99::1/64", "dev", "lo"])?;
+        ip(&["-n", router.name(), "-6", "route", "add", "fd98::/64", "dev", "lo"])?;
+        nft(router.name(), "add table inet hole")?;
+        nft(router.name(), "add chain inet hole out { type filter hook output priority 0 ; }")?;
+        nft(router.name(), "add rule inet hole out ip6 daddr fd98::/64 drop")?;
+        router.host("localhost", "fd98::2")
+    })
+    .await
+    .unwrap();
+    eprintln!("beside a black hole of IPv6 all was up after {:?}", begin.elapsed());
+    // The old address is silent from now on, and the name leads to another one.
+    silence(field.carrier.name(), &["203.0.113.2"]).unwrap();
+    let routes = ip(&["-n", field.public.name(), "-o", "-4", "address", "show", "scope", "global"]).unwrap();
+    let device = routes.split_whitespace().nth(1).unwrap().to_owned();
+    ip(&["-n", field.public.name(), "address", "add", &format!("{MOVED}/24"), "dev", &device]).unwrap();
+    let hosts = format!("/etc/netns/{}/hosts", field.router.name());
+    let old = std::fs::read_to_string(&hosts).unwrap();
+    std::fs::write(&hosts, old.replace(SERVER, MOVED)).unwrap();
+    let back = field.back_within(PATIENCE).unwrap();
+    eprintln!("a server with another address was found in {back:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_of_two_servers_is_taken_and_each_is_told() {
+    let mut field = Field::start("congestion = \"cubic\"").await.unwrap();
+    let used = run(field.router.command("ss").args(["-tin", "dport", "=", ":8443"])).unwrap();
+    assert!(used.contains("cubic"), "{used}");
+    let file = field.gateway.config_file();
+    let one = std::fs::read_to_string(&file).unwrap();
+    let two = "[\"https://localhost:9\", \"https://localhost:8443\"]";
+    std::fs::write(&file, one.replace("\"https://localhost:8443\"", two).replace("\"cubic\"", "\"bbr\"")).unwrap();
+    field.gateway.process().signal(Signal::SIGHUP).unwrap();
+    until("two servers in the status", PATIENCE, async || {
+        let link = field.link()?;
+        ensure!(link["state"] == "connected" && link["server"] == "localhost:8443", "{link}");
+        let failed = link["servers"][0]["last_error"]["what"].as_str().context("no failure of the first")?;
+        ensure!(failed.contains("refused") && link["servers"][1].get("last_error").is_none(), "{link}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    field.back_within(PATIENCE).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_lines_carry_the_link_without_losing_it() {
+    let field = Field::start("").await.unwrap();
+    for (line, most) in [
+        ("delay=400ms rate=100kbit queue=32k", 0),
+        ("clear delay=30ms reorder=20% reorder-by=40ms dup=10%", 0),
+        // What is lost three times out of ten may take a link with it, and another one is made.
+        ("clear delay=30ms loss=30%", 3),
+    ] {
+        let before = field.link().unwrap()["reconnects"].as_u64().unwrap();
+        field.line.set(Way::Both, line).unwrap();
+        let pages = field
+            .visit(async |visitor| {
+                let (mut pages, end) = (0, Instant::now() + Duration::from_secs(8));
+                while Instant::now() < end || pages < 3 {
+                    ensure!(Instant::now() < end + Duration::from_secs(15), "{pages} pages");
+                    pages += u32::from(visitor.sees_page(Duration::from_secs(8)).await.is_ok());
+                }
+                Ok(pages)
+            })
+            .unwrap();
+        let link = field.link().unwrap();
+        let lost = link["reconnects"].as_u64().unwrap() - before;
+        eprintln!("{line}: {pages} pages, {lost} links lost");
+        assert!(lost <= most, "{line}: {link}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make soak"]
+async fn a_nat_that_forgets_is_learned() {
+    let field = Field::start("").await.unwrap();
+    // It forgets after 45 s, and then knows nothing of packets in the middle of a connection.
+    for setting in ["tcp_loose=0", "tcp_timeout_established=45", "tcp_timeout_unacknowledged=45"] {
+        run(field.carrier.command("sysctl").args(["-qw", &format!("net.netfilter.nf_conntrack_{setting}")])).unwrap();
+    }
+    nft(field.carrier.name(), "add chain inet carrier strange { type filter hook forward priority 0 ; }").unwrap();
+    nft(field.carrier.name(), "add rule inet carrier strange ct state invalid drop").unwrap();
+    nft(field.carrier.name(), "add rule inet carrier strange tcp flags & (syn | ack) != syn ct state new drop")
+        .unwrap();
+    let begin = Instant::now();
+    let span = until("a span that this NAT allows", Duration::from_secs(600), async || {
+        let link = field.link()?;
+        let keepalive = &link["keepalive"];
+        ensure!(keepalive["learning"] == false, "{link}");
+        keepalive["ping_after_s"].as_u64().context("no span")
+    })
+    .await
+    .unwrap();
+    let link = field.link().unwrap();
+    eprintln!("a NAT of 45 s: {span} s after {:?}; {link}", begin.elapsed());
+    assert!((30..45).contains(&span), "{link}");
+    let before = link["reconnects"].as_u64();
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    assert_eq!(field.link().unwrap()["reconnects"].as_u64(), before, "nothing is lost any more");
+    assert!(field.back_within(PATIENCE).unwrap() < SLACK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make soak"]
+async fn an_idle_hour_costs_what_the_status_says_and_wakes_nobody() {
+    let mut field = Field::start("").await.unwrap();
+    let pid = field.gateway.process().pid();
+    let switches = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // What was said last is acknowledged, and nothing more is.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let (bytes, woken, begin) = (field.bytes(), switches(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(185)).await;
+    let (bytes, woken, span) = (field.bytes() - bytes, switches() - woken, begin.elapsed());
+    let link = field.link().unwrap();
+    eprintln!("idle for {span:?}: {bytes} bytes on the line, {woken} wake-ups; {link}");
+    // Asked after 60 s, 60 s and 120 s at most: three questions, and one control message that tells the server.
+    assert!(bytes < 3 * 230 + 800, "{bytes} bytes");
+    assert!(woken <= 30, "{woken} wake-ups");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make soak"]
+async fn whoever_is_stopped_for_half_a_minute_is_found_again() {
+    let mut field = Field::start("").await.unwrap();
+    for gateway in [true, false] {
+        let process = if gateway { field.gateway.process() } else { field.server.process() };
+        process.signal(Signal::SIGSTOP).unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let process = if gateway { field.gateway.process() } else { field.server.process() };
+        process.signal(Signal::SIGCONT).unwrap();
+        let back = field.back_within(PATIENCE).unwrap();
+        eprintln!("stopped for 30 s (gateway: {gateway}): the page was back in {back:?}");
+        assert!(back < Duration::from_secs(3) + SLACK, "{back:?}");
+    }
+}
