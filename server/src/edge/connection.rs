@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 use super::arrivals::Arrival;
 use super::body::{Body, BodyError};
 use super::limits;
-use super::listener::{Guest, House};
+use super::listener::{self, Guest, House};
 use super::strict::{Guard, Turns};
 use super::tls::TlsSettings;
 use super::turnstile::{TooMany, Turn};
@@ -71,7 +71,10 @@ pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House,
             return;
         }
     };
-    let (_, session) = tls.get_ref();
+    let (socket, session) = tls.get_ref();
+    if turn.is_some() {
+        listener::tune_link(socket);
+    }
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
     let certificate = session.peer_certificates().and_then(<[_]>::first).map(|shown| Fingerprint::of(shown));

@@ -72,6 +72,8 @@ pub fn queue_for(connections: usize) -> usize {
 pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Idle time, interval and count of TCP keep-alive probes: a vanished client is noticed after two minutes.
 pub const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+/// Bytes that may wait unsent in the kernel of a link's socket.
+pub const LINK_NOT_SENT_MAX: u32 = 16 * 1024;
 
 /// From asking the gateway to a connected device.
 pub const OPEN: Duration = Duration::from_secs(10);
