@@ -146,11 +146,45 @@ async fn a_refused_gateway_says_why_and_tries_slowly() {
     assert!(advice.contains("secret_file"), "{advice}");
     let waiting = gateway.site.eventually("a wait", |s| s.link.state == LinkState::Waiting).await;
     assert!((10..=30).contains(&waiting.link.next_attempt_in_s.unwrap()), "{waiting:?}");
-    // A new secret is tried at once.
+    // Once it is read again it is tried at once, even if nothing has changed here: it may have on the server.
+    gateway.reload().await;
+    server.refuse(Refused { reason: RefusedReason::Identity, text: text.into(), retry_after_s: None }).await;
+    gateway.site.eventually("a wait", |s| s.link.state == LinkState::Waiting).await;
+    // And so is a new secret.
     gateway.site.write("secret", "another-secret");
     gateway.reload().await;
     let link = server.accept().await;
     assert_eq!(link.hello.secret.unwrap().expose(), "another-secret");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_servers_the_one_that_answers_is_taken_and_kept() {
+    let (server, gone) = (Server::new().await, Server::new().await.port());
+    let site = Site::for_server(&server, "");
+    let url = format!("url = [\"https://localhost:{gone}\", \"https://localhost:{}\"]", server.port());
+    let config = std::fs::read_to_string(site.file()).unwrap();
+    site.write("gateway.toml", &config.replace(&format!("url = \"https://localhost:{}\"", server.port()), &url));
+    let gateway = site.start();
+    let link = server.accept().await;
+    let up = gateway.site.eventually("up", |s| s.link.state == LinkState::Connected).await;
+    assert_eq!(up.link.server, format!("localhost:{}", server.port()));
+    assert!(up.link.servers[0].last_error.as_ref().unwrap().what.contains("refused"), "{:?}", up.link.servers);
+    assert_eq!(up.link.servers[1].last_error, None);
+    let keepalive = up.link.keepalive.unwrap();
+    assert!(
+        !keepalive.learning && keepalive.ping_after_s == 55,
+        "a server that knows nothing of it is asked as it says"
+    );
+    // It asks for an hour of peace: the other one is tried meanwhile.
+    link.handle.close(&Close {
+        reason: CloseReason::Restarting,
+        text: String::new(),
+        retry_between_s: Some((3600, 3600)),
+    });
+    let waits = gateway.site.eventually("a wait", |s| s.link.servers.iter().all(|one| one.last_error.is_some())).await;
+    assert!(waits.link.servers[1].not_before_s.unwrap() > 3500, "{:?}", waits.link.servers);
+    assert!(waits.link.next_attempt_in_s.is_none_or(|seconds| seconds < 60), "{:?}", waits.link);
     gateway.stop().await;
 }
 

@@ -78,7 +78,8 @@ impl Liveness {
     }
 
     pub(crate) fn measured(&mut self, round_trip: Duration) {
-        self.round_trip.sample(round_trip);
+        self.round_trip = RoundTrip { provisional: true, ..RoundTrip::default() };
+        self.round_trip.first(round_trip);
     }
 
     /// Whether an acknowledgement that goes out alone asks for a sign of life as well.
@@ -201,17 +202,24 @@ impl Liveness {
 struct RoundTrip {
     smoothed: Option<Duration>,
     varies: Duration,
+    /// It was told from outside, and may hold the time of a busy server: the first of our own takes its place.
+    provisional: bool,
 }
 
 impl RoundTrip {
     fn sample(&mut self, sample: Duration) {
-        match self.smoothed {
-            None => (self.smoothed, self.varies) = (Some(sample), sample / 2),
+        let provisional = std::mem::take(&mut self.provisional);
+        match self.smoothed.filter(|_| !provisional) {
+            None => self.first(sample),
             Some(smoothed) => {
                 self.varies = self.varies * 3 / 4 + smoothed.abs_diff(sample) / 4;
                 self.smoothed = Some(smoothed * 7 / 8 + sample / 8);
             }
         }
+    }
+
+    fn first(&mut self, sample: Duration) {
+        (self.smoothed, self.varies) = (Some(sample), sample / 2);
     }
 
     /// Four times what TCP would wait at first, since an answer may have to be sent twice.
@@ -259,12 +267,16 @@ mod tests {
     fn the_patience_follows_the_round_trip() {
         let (mut end, _) = gateway();
         assert_eq!(end.suspect_after(), SUSPECT_AFTER, "a quick line");
+        end.measured(10 * SECOND);
+        assert_eq!(end.suspect_after(), PING_DEADLINE, "what the handshake took counts");
+        end.round_trip.sample(RTT);
+        assert_eq!(end.suspect_after(), SUSPECT_AFTER, "until it is measured");
         for _ in 0..100 {
-            end.measured(2 * SECOND);
+            end.round_trip.sample(2 * SECOND);
         }
         assert!((8 * SECOND..9 * SECOND).contains(&end.suspect_after()), "{:?}", end.suspect_after());
         assert!(end.dead_after() >= 2 * end.suspect_after());
-        end.measured(3600 * SECOND);
+        end.round_trip.sample(3600 * SECOND);
         assert_eq!(end.suspect_after(), PING_DEADLINE, "and has an end");
     }
 

@@ -216,7 +216,11 @@ impl Link {
         tokio::select! {
             () = sleep_until(until) => {}
             () = lasting.outlook.network.changed() => lasting.dialer.news(),
-            () = config_moved(&mut self.config, config) => lasting.begin_anew(),
+            // Whoever has it read again wants to see what happens, even if nothing in it is new.
+            Ok(()) = self.config.changed() => match moved(config, &self.config.borrow_and_update()) {
+                true => lasting.begin_anew(),
+                false => lasting.dialer.begin_anew(),
+            },
             () = leaves(&mut self.phase, Phase::Running) => return false,
         }
         true
