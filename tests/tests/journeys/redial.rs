@@ -388,11 +388,10 @@ async fn an_idle_hour_costs_what_the_status_says_and_wakes_nobody() {
     // Asked after 60 s, 60 s and 120 s at most: three questions, and one control message that tells the server.
     assert!(bytes < 3 * 230 + 800, "{bytes} bytes");
     assert!(woken <= 30, "{woken} wake-ups");
-    // The shortest is a question alone: no more than the status reckons with.
-    let (cheapest, status) =
-        (bursts.iter().min().unwrap(), link["keepalive"]["idle_bytes_per_month"].as_u64().unwrap());
+    // One of them is a question alone; others are the kernel's, which looks for IPv6 routers.
+    let status = link["keepalive"]["idle_bytes_per_month"].as_u64().unwrap();
     let reckoned = status * link["keepalive"]["ping_after_s"].as_u64().unwrap() / (30 * 86_400);
-    assert!(cheapest.abs_diff(reckoned) <= 10, "a question took {cheapest} bytes, {reckoned} are reckoned with");
+    assert!(bursts.iter().any(|burst| burst.abs_diff(reckoned) <= 5), "{bursts:?}, {reckoned} are reckoned with");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
