@@ -1,11 +1,18 @@
-//! One big file each way, and the processor time that it costs at both ends.
+//! One big file each way, and the processor time that it costs at both ends; eight at once, and the gateway's memory.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
-use crate::memory::cpu_seconds;
+use crate::memory::{cpu_seconds, resident};
 use crate::report::{Cell, Report};
 use crate::route::Route;
 use crate::world::{BULK, World};
+
+/// Transfers at once for the gateway's memory.
+const EIGHT: usize = 8;
 
 pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<()> {
     let file = world.folder.join("www/bulk");
@@ -25,28 +32,64 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<()> {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             ensure!(output.status.success(), "{}: {}", route.name, String::from_utf8_lossy(&output.stderr));
             let speed: f64 = text.lines().last().context("curl says nothing")?.trim().parse()?;
-            let spent = cpu(world, route)?.map(|now| now - before.unwrap_or_default());
-            let spent = spent.map(|s| format!(", {:.2} s CPU/GiB", s * 1073741824.0 / BULK as f64)).unwrap_or_default();
+            let per_gib = |seconds: f64| seconds * 1073741824.0 / BULK as f64;
+            let spent = match (before, cpu(world, route)?) {
+                (Some(old), Some(new)) => {
+                    format!(", {:.2} + {:.2} s CPU/GiB", per_gib(new.0 - old.0), per_gib(new.1 - old.1))
+                }
+                _ => String::new(),
+            };
             row.push((speed, spent));
         }
     }
-    let mut table =
-        report.table("One big transfer: MB/s (ratio to direct), processor time of both tunnel ends", &names);
+    let mut table = report
+        .table("One big transfer: MB/s (ratio to direct), processor time of the server + of the device's end", &names);
     for (name, row) in ["from the device", "to the device"].into_iter().zip(rows) {
         let direct = row.first().map_or(1.0, |(speed, _)| *speed);
         let cell = |(speed, spent)| Cell(format!("{:.0} ({:.2}){spent}", speed / 1e6, speed / direct));
         table.row(name.to_owned(), row.into_iter().map(cell).collect());
     }
     table.finish();
+    eight(world, report).await
+}
+
+/// Memory of the gateway while eight such transfers come from the device.
+async fn eight(world: &World, report: &mut Report) -> Result<()> {
+    let Some(route) = world.pages.iter().find(|route| route.name == "linkspan") else { return Ok(()) };
+    let before = resident(world.pids.1)?;
+    let mut transfers = JoinSet::new();
+    for _ in 0..EIGHT {
+        let mut command = route.curl();
+        command.args(["-o", "/dev/null", &format!("{}/bulk", route.origin)]);
+        transfers.spawn(async move { command.kill_on_drop(true).output().await });
+    }
+    let (mut most, mut running) = (0, EIGHT);
+    // Looked at while all of them run; the first that ends, ends it.
+    while running == EIGHT {
+        most = most.max(resident(world.pids.1)?);
+        sleep(Duration::from_millis(20)).await;
+        while let Some(done) = transfers.try_join_next() {
+            let output = done??;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            running -= 1;
+        }
+    }
+    let mib = |bytes: u64| bytes as f64 / 1048576.0;
+    let text = format!(
+        "gateway, with {EIGHT} bulk transfers from the device: {:.1} MiB resident at most ({:.1} MiB before)",
+        mib(most),
+        mib(before)
+    );
+    report.line("Memory", text);
     Ok(())
 }
 
-/// Processor time so far of the two programs that make up a route.
-fn cpu(world: &World, route: &Route) -> Result<Option<f64>> {
+/// Processor time so far of the two programs that make up a route, the server first.
+fn cpu(world: &World, route: &Route) -> Result<Option<(f64, f64)>> {
     let (a, b) = match (route.name, &world.rathole) {
         ("linkspan", _) => world.pids,
         ("direct", _) | (_, None) => return Ok(None),
         (_, Some(rathole)) => (rathole.server.pid(), rathole.client.pid()),
     };
-    Ok(Some(cpu_seconds(a)? + cpu_seconds(b)?))
+    Ok(Some((cpu_seconds(a)?, cpu_seconds(b)?)))
 }

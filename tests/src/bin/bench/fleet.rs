@@ -1,172 +1,210 @@
-//! Memory that connected, idle gateways cost the server, with simulated ones that speak the real language over TLS; and
-//! the memory of one real gateway.
+//! Many gateways: the memory that each costs the server, what all cost at rest, and all of them coming back at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use linkspan_protocol::driver::{self, Role, Settings};
-use linkspan_protocol::handshake::greet;
-use linkspan_protocol::id::{GatewayName, Secret};
-use linkspan_protocol::message::{GatewayToServer, Hello, LINK_PATH, SUBPROTOCOL, VERSION};
-use linkspan_server::store::Store;
+use anyhow::{Result, ensure};
+use linkspan_tests::https::Https;
 use linkspan_tests::programs::{Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::memory::resident;
-use crate::report::Report;
+use crate::crowd::Crowd;
+use crate::memory::{cpu_seconds, resident};
+use crate::report::{Report, milliseconds, percentile};
 use crate::world::{Programs, server_url};
 
-/// Handshakes at once.
-const AT_ONCE: usize = 32;
-/// Gateways of one source address: far fewer than the ports it has.
-const PER_SOURCE: u32 = 500;
+/// Longest wait for a crowd to connect.
+const ARRIVE: Duration = Duration::from_secs(180);
+/// The same when all come at once.
+const RETURN: Duration = Duration::from_secs(120);
+/// How long servers are watched at rest.
+const REST: Duration = Duration::from_secs(30);
+/// Between two requests of people.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(50);
 
+/// Memory of a server for each idle gateway, and how it rests.
 pub(crate) async fn measure(programs: &Programs, folder: &Path, count: u32, report: &mut Report) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut server = Server::start(&programs.server, ServerSetup::new(&folder.join("server"))?).await?;
     let secret = server.add_gateway("real")?;
     let config = GatewayConfig::new("real", &secret, &server_url(&server), &server.ca_file());
     let mut gateway = Gateway::start(&programs.gateway, &folder.join("gateway"), &config)?;
-    let secrets = register(&folder.join("server/linkspan.db"), count).await?;
-    let simulation = Arc::new(Simulation::new(&server)?);
-    // One gateway first: what the server needs once and for all is not theirs.
-    let mut links = JoinSet::new();
-    connect(&simulation, &secrets[..1], &mut links).await?;
-    let (pid, before) = (server.process().pid(), settled(server.process().pid()).await?);
+    let before = settled(server.process().pid()).await?;
     let begin = Instant::now();
-    connect(&simulation, &secrets[1..], &mut links).await?;
-    let took = begin.elapsed();
+    let mut crowd = Crowd::start(&server, &folder.join("server"), count, 1).await?;
+    let registered = begin.elapsed();
+    crowd.connected(ARRIVE).await?;
+    let took = begin.elapsed() - registered;
+    let pid = server.process().pid();
     let after = settled(pid).await?;
-    ensure!(links.try_join_next().is_none(), "a simulated gateway lost its link");
-    let each = after.saturating_sub(before) / u64::from(count - 1);
+    ensure!(crowd.told().lost == 0, "a simulated gateway lost its link: {:?}", crowd.told());
+    let each = after.saturating_sub(before) / u64::from(count);
     report.line(
-        "Memory",
+        "Many",
         format!(
-            "server, per connected idle gateway: {:.1} KiB ({count} gateways, {:.1} MiB before)",
+            "server, resident memory for each connected idle gateway: {:.1} KiB ({count} gateways, {:.1} MiB before)",
             kib(each),
             kib(before) / 1024.0
         ),
     );
-    let rate = f64::from(count - 1) / took.as_secs_f64();
-    report.line("Memory", format!("connecting them: {rate:.0} a second, with the simulation on the same processors"));
+    let rate = f64::from(count) / took.as_secs_f64();
+    report.line("Many", format!("connecting them: {rate:.0} a second, with the simulation on the same processors"));
     let own = resident(gateway.process().pid())?;
-    report.line("Memory", format!("gateway, idle and connected: {:.1} MiB resident", kib(own) / 1024.0));
+    report.line("Many", format!("one real gateway, idle and connected: {:.1} MiB resident", kib(own) / 1024.0));
     Ok(())
 }
 
-/// Gateways as the server's database has them: added straight to it, since thousands of commands would take minutes.
-async fn register(database: &Path, count: u32) -> Result<Vec<(GatewayName, Secret)>> {
-    let store = Store::open(&format!("sqlite:{}", database.display())).await?;
-    let mut all = Vec::new();
-    for number in 0..count {
-        let name: GatewayName = format!("sim{number}").parse()?;
-        let secret = Secret::new(format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()));
-        store.add_gateway(&name, &secret).await?.context("the name is taken")?;
-        all.push((name, secret));
-    }
-    Ok(all)
-}
-
-struct Simulation {
-    tls: TlsConnector,
-    server: SocketAddr,
-}
-
-/// Connects them all, and leaves each link to run in the set.
-async fn connect(
-    simulation: &Arc<Simulation>,
-    who: &[(GatewayName, Secret)],
-    links: &mut JoinSet<Result<()>>,
+/// All gateways of one server are held for a while, lose it at once, and come back.
+pub(crate) async fn measure_storm(
+    programs: &Programs,
+    folder: &Path,
+    (count, hold): (u32, Duration),
+    report: &mut Report,
 ) -> Result<()> {
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
-    let (done, mut connected) = mpsc::channel(AT_ONCE);
-    for (number, (name, secret)) in (0..).zip(who.iter().cloned()) {
-        let (simulation, permits, done) = (Arc::clone(simulation), Arc::clone(&permits), done.clone());
-        links.spawn(async move {
-            let permit = permits.acquire_owned().await?;
-            let link = simulation.link(number, name, secret).await;
-            let report = link.as_ref().map(drop).map_err(|error| format!("{error:#}"));
-            done.send(report).await?;
-            drop((permit, done));
-            link?.await
-        });
-    }
-    drop(done);
-    while let Some(result) = connected.recv().await {
-        result.map_err(anyhow::Error::msg).context("a simulated gateway cannot connect")?;
-    }
+    std::fs::create_dir_all(folder)?;
+    let mut server = Server::start(&programs.server, ServerSetup::new(&folder.join("server"))?).await?;
+    let mut crowd = Crowd::start(&server, &folder.join("server"), count, 1).await?;
+    crowd.connected(ARRIVE).await?;
+    held(&mut server, &crowd, (count, hold), report).await?;
+    let (https, token) = (server.https()?, server.sign_in().await?);
+    let url = format!("{}/api/v1/session", server.console());
+    let lost_before = crowd.told().lost;
+    let begin = Instant::now();
+    server.process().kill()?;
+    // The gateways do not wait until the server answers, but dial from now on.
+    server.restart().await?;
+    let restarted = begin.elapsed();
+    let people = People::come(https, url, token);
+    crowd.all_back(lost_before, RETURN).await?;
+    let back = begin.elapsed();
+    let asked = people.leave().await?;
+    let [one, two, three, more] = crowd.told().back;
+    let text = format!(
+        "kill -9 of a server with {count} gateways and restart: it answers again after {:.1} s, all are back after {:.1} s; \
+         {one} took one try, {two} two, {three} three, {more} more",
+        restarted.as_secs_f64(),
+        back.as_secs_f64()
+    );
+    report.line("Many", text);
+    asked.tell(report);
     Ok(())
 }
 
-impl Simulation {
-    fn new(server: &Server) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(server.ca_file())? {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), server: server.address() })
+/// Several servers on this machine, each with as many gateways as its descriptors allow.
+pub(crate) async fn measure_many(
+    programs: &Programs,
+    folder: &Path,
+    (servers, count): (u8, u32),
+    report: &mut Report,
+) -> Result<()> {
+    let (mut all, mut memory, mut before) = (Vec::new(), 0, 0);
+    let begin = Instant::now();
+    for number in 1..=servers {
+        let folder = folder.join(number.to_string());
+        std::fs::create_dir_all(&folder)?;
+        let mut server = Server::start(&programs.server, ServerSetup::new(&folder)?).await?;
+        before += settled(server.process().pid()).await?;
+        let mut crowd = Crowd::start(&server, &folder, count, number).await?;
+        crowd.connected(ARRIVE).await?;
+        all.push((server, crowd));
+    }
+    let took = begin.elapsed();
+    let mut spent = 0.0;
+    for (server, _) in &mut all {
+        memory += settled(server.process().pid()).await?;
+        spent -= cpu_seconds(server.process().pid())?;
+    }
+    let rest = Instant::now();
+    sleep(REST).await;
+    for (server, crowd) in &mut all {
+        spent += cpu_seconds(server.process().pid())?;
+        ensure!(crowd.told().lost == 0, "a simulated gateway lost its link: {:?}", crowd.told());
+    }
+    let gateways = u64::from(servers) * u64::from(count);
+    let text = format!(
+        "{servers} servers on this machine with {count} gateways each, {gateways} together: {:.1} KiB resident for each, {:.0} \
+         MiB in all; connected within {:.0} s; at rest {:.1} % of a core for all servers together",
+        kib(memory.saturating_sub(before) / gateways),
+        kib(memory) / 1024.0,
+        took.as_secs_f64(),
+        100.0 * spent / rest.elapsed().as_secs_f64()
+    );
+    report.line("Many", text);
+    Ok(())
+}
+
+/// Holds a crowd: nobody may get lost, and the server has little to do.
+async fn held(server: &mut Server, crowd: &Crowd, (count, hold): (u32, Duration), report: &mut Report) -> Result<()> {
+    let pid = server.process().pid();
+    settled(pid).await?;
+    let (spent, begin) = (cpu_seconds(pid)?, Instant::now());
+    sleep(hold).await;
+    let share = (cpu_seconds(pid)? - spent) / begin.elapsed().as_secs_f64();
+    let told = crowd.told();
+    ensure!(told.connected == u64::from(count), "{} of {count} are still connected", told.connected);
+    let text = format!(
+        "{count} gateways held for {:.0} s: {} lost their link; the server took {:.1} % of a core",
+        begin.elapsed().as_secs_f64(),
+        told.lost,
+        100.0 * share
+    );
+    report.line("Many", text);
+    Ok(())
+}
+
+/// People who use the API while gateways come back, each time over a new connection.
+struct People {
+    leave: CancellationToken,
+    asked: JoinHandle<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    times: Vec<Duration>,
+    failed: usize,
+}
+
+impl People {
+    fn come(https: Https, url: String, token: String) -> Self {
+        let leave = CancellationToken::new();
+        let left = leave.clone();
+        #[expect(clippy::disallowed_methods, reason = "its handle is awaited")]
+        let asked = tokio::spawn(async move {
+            let mut asked = Asked::default();
+            while !left.is_cancelled() {
+                let begin = Instant::now();
+                match https.get_api(&url, &token).await {
+                    Ok(answer) if answer.status.is_success() => asked.times.push(begin.elapsed()),
+                    Ok(_) | Err(_) => asked.failed += 1,
+                }
+                sleep(BETWEEN_REQUESTS).await;
+            }
+            asked
+        });
+        Self { leave, asked }
     }
 
-    /// Dials and greets; the future that comes back runs the link until it ends.
-    async fn link(
-        &self,
-        number: u32,
-        name: GatewayName,
-        secret: Secret,
-    ) -> Result<impl Future<Output = Result<()>> + use<>> {
-        let mut socket = self.dial(number).await?;
-        let hello = Hello {
-            version: VERSION,
-            agent: "linkspan-bench".into(),
-            name,
-            secret: Some(secret),
-            instance: format!("{:016x}", rand::random::<u64>()),
-            yielding: false,
-            window: 65536,
-            max_streams: 16,
-            capabilities: Vec::new(),
-            resume: None,
-            resume_within_s: None,
-        };
-        let welcome = greet(&mut socket, &hello).await?;
-        let settings =
-            Settings { receive_window: 65536, send_window: welcome.window, max_streams: 16, ..Settings::default() };
-        let ping_after = Duration::from_secs(welcome.ping_after_s.into());
-        let (handle, driver) = driver::link(socket, Role::Gateway, settings, ping_after);
-        handle.send(&GatewayToServer::Devices { devices: Vec::new() })?;
-        Ok(async move {
-            let _handle = handle;
-            let end = driver.run().await;
-            anyhow::bail!("the link ended: {end:?}")
-        })
+    async fn leave(self) -> Result<Asked> {
+        self.leave.cancel();
+        Ok(self.asked.await?)
     }
+}
 
-    async fn dial(&self, number: u32) -> Result<WebSocketStream<TlsStream<TcpStream>>> {
-        let socket = TcpSocket::new_v4()?;
-        let [_, _, high, low] = (number / PER_SOURCE + 2).to_be_bytes();
-        socket.bind(SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0)))?;
-        let stream = socket.connect(self.server).await?;
-        let stream = self.tls.connect(ServerName::try_from("localhost")?, stream).await?;
-        let mut request = format!("wss://localhost:{}{LINK_PATH}", self.server.port()).into_client_request()?;
-        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse()?);
-        let config = Some(driver::websocket_config());
-        Ok(tokio_tungstenite::client_async_with_config(request, stream, config).await?.0)
+impl Asked {
+    fn tell(mut self, report: &mut Report) {
+        let (requests, failed) = (self.times.len(), self.failed);
+        let mut at = |percent| milliseconds(percentile(&mut self.times, percent));
+        let text = format!(
+            "API meanwhile, a new connection for each request: {requests} answered, {failed} failed; p50 {}, p99 {}, longest \
+             {} ms",
+            at(50),
+            at(99),
+            at(100)
+        );
+        report.line("Many", text);
     }
 }
 
@@ -174,7 +212,7 @@ impl Simulation {
 async fn settled(pid: u32) -> Result<u64> {
     let mut last = 0;
     wait::until("the server's memory to settle", Duration::from_secs(20), async || {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        sleep(Duration::from_millis(500)).await;
         let now = resident(pid)?;
         let difference = now.abs_diff(last);
         last = now;

@@ -23,7 +23,7 @@ pub(crate) async fn measure(world: &World, seconds: u32, report: &mut Report) ->
             let mut cells = Vec::new();
             let mut direct = 0.0;
             for route in &world.pages {
-                let load = wrk(route, file, connections, seconds, &world.folder).await?;
+                let load = wrk(route, Ask { file, connections, close: false }, seconds, &world.folder).await?;
                 if cells.is_empty() {
                     direct = load.per_second;
                 }
@@ -37,10 +37,44 @@ pub(crate) async fn measure(world: &World, seconds: u32, report: &mut Report) ->
     Ok(())
 }
 
-async fn wrk(route: &Route, file: &str, connections: u32, seconds: u32, folder: &Path) -> Result<Load> {
+/// A connection for each request.
+pub(crate) async fn measure_new(world: &World, seconds: u32, report: &mut Report) -> Result<()> {
+    let names: Vec<&str> = world.secure_pages.iter().map(|route| route.name).collect();
+    let title = "HTTPS, 1 kiB, a new connection for each request (direct: nginx with TLS and the same kind of key): \
+                 requests/s (ratio to direct), p50 / p99 in ms";
+    let mut table = report.table(title, &names);
+    for connections in [1, 16] {
+        let mut cells = Vec::new();
+        let mut direct = 0.0;
+        for route in &world.secure_pages {
+            let Load { per_second, p50, p99 } =
+                wrk(route, Ask { file: "1k", connections, close: true }, seconds, &world.folder).await?;
+            if cells.is_empty() {
+                direct = per_second;
+            }
+            cells.push(Cell(format!("{per_second:.0} ({:.2}), {p50:.2} / {p99:.2}", per_second / direct)));
+        }
+        table.row(format!("{connections} at a time"), cells);
+    }
+    table.finish();
+    Ok(())
+}
+
+/// What wrk asks for.
+struct Ask {
+    file: &'static str,
+    connections: u32,
+    close: bool,
+}
+
+async fn wrk(route: &Route, ask: Ask, seconds: u32, folder: &Path) -> Result<Load> {
+    let Ask { file, connections, close } = ask;
     let threads = connections.min(2).to_string();
     let mut command = route.wrk(folder)?;
     command.args(["-t", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency"]);
+    if close {
+        command.args(["-H", "Connection: close"]);
+    }
     let output = command.arg(format!("{}/{file}", route.origin)).kill_on_drop(true).output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));

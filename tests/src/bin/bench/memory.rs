@@ -1,4 +1,4 @@
-//! What the kernel says of a process: its memory and its processor time.
+//! What the kernel says of a process: its memory, its processor time, how often it woke up.
 
 use std::fs;
 
@@ -6,10 +6,18 @@ use anyhow::{Context, Result};
 
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib * 1024)
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(number(&text, "VmRSS:")? * 1024)
+}
+
+/// How often its threads went to sleep by themselves, and so woke up.
+pub(crate) fn wakeups(pid: u32) -> Result<u64> {
+    let mut all = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("status"))?;
+        all += number(&text, "voluntary_ctxt_switches:")?;
+    }
+    Ok(all)
 }
 
 /// Seconds of processor time, in user and kernel mode.
@@ -21,4 +29,9 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let ticks = |at: usize| fields.get(at).context("too short")?.parse::<u64>().context("no number");
     // utime and stime, in ticks of 1/100 s on Linux.
     Ok((ticks(11)? + ticks(12)?) as f64 / 100.0)
+}
+
+fn number(text: &str, name: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

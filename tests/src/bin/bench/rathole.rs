@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use linkspan_tests::netns::{Namespace, run};
 use linkspan_tests::parts::{free_port, loopback};
 use linkspan_tests::process::{Process, bound_command};
@@ -20,8 +20,9 @@ pub(crate) struct Rathole {
 }
 
 impl Rathole {
-    /// Builds it where it is not yet; minutes on the first run.
-    pub(crate) fn install(folder: &Path) -> Result<PathBuf> {
+    /// Builds it where it is not yet; minutes on the first run. It is kept for all working copies.
+    pub(crate) fn install() -> Result<PathBuf> {
+        let folder = &cache()?;
         let program = folder.join("bin/rathole");
         if !program.exists() {
             eprintln!("bench: building rathole {VERSION} in {}", folder.display());
@@ -45,22 +46,29 @@ impl Rathole {
         Ok(rathole)
     }
 
-    /// Runs its server in the first namespace at that address, its client in the second.
+    /// Runs its server in the first namespace at that address, its client in the second. The targets' own ports follow.
     pub(crate) fn start_in(
         program: &Path,
         folder: &Path,
         places: (&Namespace, &Namespace),
         at: SocketAddr,
-        target: SocketAddr,
+        targets: &[SocketAddr],
     ) -> Result<Self> {
-        let public = vec![SocketAddr::new(at.ip(), at.port() + 1)];
-        Setup { program, folder, tunnel: at, public, places: Some(places) }.start(&[target])
+        let public = (1..).zip(targets).map(|(above, _)| SocketAddr::new(at.ip(), at.port() + above)).collect();
+        Setup { program, folder, tunnel: at, public, places: Some(places) }.start(targets)
     }
 
     /// The address at which visitors reach a target.
     pub(crate) fn public(&self, target: usize) -> SocketAddr {
         self.public[target]
     }
+}
+
+/// Where programs of others are kept (XDG Base Directory Specification).
+fn cache() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    Ok(caches.context("neither XDG_CACHE_HOME nor HOME is set")?.join("linkspan-bench"))
 }
 
 struct Setup<'a> {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use linkspan_tests::netns::run;
@@ -91,6 +92,19 @@ impl Table<'_> {
     }
 }
 
+/// A time in milliseconds, as figures show it.
+pub(crate) fn milliseconds(time: Duration) -> String {
+    let milliseconds = time.as_secs_f64() * 1000.0;
+    if milliseconds < 10.0 { format!("{milliseconds:.1}") } else { format!("{milliseconds:.0}") }
+}
+
+/// The time below which so many of a hundred lie; zero of none. Sorts them.
+pub(crate) fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort();
+    let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times.get(place).copied().unwrap_or_default()
+}
+
 /// Command, date and machine.
 fn conditions() -> Result<String> {
     let say = |words: &[&str]| run(Command::new(words[0]).args(&words[1..])).map(|text| text.trim().to_owned());
@@ -109,4 +123,18 @@ fn conditions() -> Result<String> {
         control.trim(),
         say(&["rustc", "--version"]).unwrap_or_default(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_those_that_were_measured() {
+        let mut times: Vec<Duration> = (1..=200).rev().map(Duration::from_millis).collect();
+        assert_eq!(percentile(&mut times, 50), Duration::from_millis(100));
+        assert_eq!(percentile(&mut times, 99), Duration::from_millis(198));
+        assert_eq!(percentile(&mut times, 100), Duration::from_millis(200));
+        assert_eq!(percentile(&mut [], 50), Duration::ZERO);
+    }
 }

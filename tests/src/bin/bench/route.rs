@@ -28,6 +28,11 @@ impl Route {
         Self { name, origin: format!("http://{address}"), address, header: None, ca_file: None }
     }
 
+    /// HTTPS to an address; nobody looks at the certificate.
+    pub(crate) fn secure(name: &'static str, address: SocketAddr) -> Self {
+        Self { origin: format!("https://{address}"), ..Self::plain(name, address) }
+    }
+
     /// A page of a device on our server, as a person's browser reaches it.
     pub(crate) fn linkspan(origin: String, address: SocketAddr, token: &str, ca_file: PathBuf) -> Self {
         let header = Some(format!("Linkspan-Authorization: Bearer {token}"));

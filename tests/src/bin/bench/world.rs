@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::put;
 use futures_util::StreamExt;
-use linkspan_tests::parts::{Nginx, loopback};
+use linkspan_tests::netns::run;
+use linkspan_tests::parts::{Nginx, free_port, loopback};
 use linkspan_tests::programs::{Binaries, Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait;
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use crate::route::Route;
 pub(crate) const BULK: u64 = 512 << 20;
 
 /// Built programs: the server as released, the gateway as shipped to routers.
+#[derive(Clone)]
 pub(crate) struct Programs {
     pub(crate) server: Binaries,
     pub(crate) gateway: Binaries,
@@ -35,6 +37,8 @@ pub(crate) struct World {
     pub(crate) pages: Vec<Route>,
     /// To a server that takes uploads (PUT) and forgets them.
     pub(crate) sinks: Vec<Route>,
+    /// To the same pages, for visitors who open a connection for each request: direct access is TLS here, since ours is.
+    pub(crate) secure_pages: Vec<Route>,
     /// Process ids of server and gateway.
     pub(crate) pids: (u32, u32),
     pub(crate) rathole: Option<Rathole>,
@@ -57,7 +61,7 @@ impl Programs {
         let programs = Self {
             server: Binaries::in_folder(&release),
             gateway: Binaries::in_folder(&target.join("gateway")),
-            rathole: if with_rathole { Some(Rathole::install(&target.join("bench-tools"))?) } else { None },
+            rathole: if with_rathole { Some(Rathole::install()?) } else { None },
         };
         programs.server.path("linkspan-server")?;
         programs.gateway.path("linkspan-gateway")?;
@@ -68,7 +72,12 @@ impl Programs {
 impl World {
     pub(crate) async fn start(programs: &Programs, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let nginx = Nginx::start(folder).await?;
+        let secure = loopback(free_port()?);
+        make_certificate(folder)?;
+        let files = folder.display();
+        let directives =
+            format!("listen {secure} ssl; ssl_certificate {files}/tls.pem; ssl_certificate_key {files}/tls.key;");
+        let nginx = Nginx::start_with(folder, &directives).await?;
         write_files(nginx.root())?;
         let mut tasks = JoinSet::new();
         let sink = start_sink(&mut tasks).await?;
@@ -91,6 +100,7 @@ impl World {
             sinks.push(Route::plain("rathole (TLS)", rathole.public(1)));
         }
         pages.push(linkspan("origin"));
+        let secure_pages = vec![Route::secure("direct", secure), linkspan("origin")];
         sinks.push(linkspan("origin--sink"));
         let https = server.https()?;
         let url = format!("{}/1k", server.device("origin"));
@@ -102,13 +112,21 @@ impl World {
         gateway.process().until("the origin through the gateway", ready).await?;
         let pids = (server.process().pid(), gateway.process().pid());
         let parts = Parts { _server: server, _gateway: gateway, _nginx: nginx, _sink: tasks };
-        Ok(Self { folder: folder.to_owned(), pages, sinks, pids, rathole, _parts: parts })
+        Ok(Self { folder: folder.to_owned(), pages, sinks, secure_pages, pids, rathole, _parts: parts })
     }
 }
 
 /// The server's address for a gateway on this machine.
 pub(crate) fn server_url(server: &Server) -> String {
     format!("https://localhost:{}", server.address().port())
+}
+
+/// A certificate like the server's own, for nginx.
+fn make_certificate(folder: &Path) -> Result<()> {
+    let mut command = std::process::Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
+    command.args(["-keyout", "tls.key", "-out", "tls.pem", "-subj", "/CN=localhost"]);
+    run(command.current_dir(folder)).map(drop)
 }
 
 fn write_files(root: &Path) -> Result<()> {
