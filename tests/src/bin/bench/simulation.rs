@@ -213,7 +213,7 @@ impl Gateway {
             max_streams: 16,
             capabilities: Vec::new(),
             resume: None,
-            resume_within_s: None,
+            resume_within_s: Some(120),
         };
         match greet(&mut socket, &hello).await {
             Ok(welcome) => Ok((socket, welcome)),
