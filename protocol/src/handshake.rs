@@ -4,15 +4,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::frame::{Frame, FrameError};
 use crate::limits::HANDSHAKE_DEADLINE;
 use crate::message::{Close, CloseReason, Hello, Refused, RefusedReason, VERSION, Welcome};
 use crate::text::tame;
+use crate::websocket::WebSocket;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +46,9 @@ pub enum HandshakeError {
 ///
 /// # Errors
 /// [`HandshakeError`]; `Refused` is the server's own answer.
-pub async fn greet<S>(socket: &mut WebSocketStream<S>, hello: &Hello) -> Result<Welcome, HandshakeError>
+pub async fn greet<W>(socket: &mut W, hello: &Hello) -> Result<Welcome, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     send(socket, Frame::Hello(json(hello))).await?;
     match receive(socket).await? {
@@ -67,9 +66,9 @@ where
 ///
 /// # Errors
 /// [`HandshakeError`].
-pub async fn await_hello<S>(socket: &mut WebSocketStream<S>) -> Result<Hello, HandshakeError>
+pub async fn await_hello<W>(socket: &mut W) -> Result<Hello, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     match receive(socket).await? {
         Frame::Hello(text) => parse(&text),
@@ -81,9 +80,9 @@ where
 ///
 /// # Errors
 /// [`HandshakeError`].
-pub async fn welcome<S>(socket: &mut WebSocketStream<S>, welcome: &Welcome) -> Result<(), HandshakeError>
+pub async fn welcome<W>(socket: &mut W, welcome: &Welcome) -> Result<(), HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     send(socket, Frame::Welcome(json(welcome))).await
 }
@@ -92,12 +91,12 @@ where
 ///
 /// # Errors
 /// [`HandshakeError`].
-pub async fn refuse<S>(socket: &mut WebSocketStream<S>, refused: &Refused) -> Result<(), HandshakeError>
+pub async fn refuse<W>(socket: &mut W, refused: &Refused) -> Result<(), HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     send(socket, Frame::Refused(json(refused))).await?;
-    Ok(timeout(HANDSHAKE_DEADLINE, socket.close(None)).await.map_err(|_| HandshakeError::TimedOut)??)
+    Ok(timeout(HANDSHAKE_DEADLINE, socket.close()).await.map_err(|_| HandshakeError::TimedOut)??)
 }
 
 impl HandshakeError {
@@ -122,9 +121,9 @@ impl HandshakeError {
     }
 }
 
-async fn send<S>(socket: &mut WebSocketStream<S>, frame: Frame) -> Result<(), HandshakeError>
+async fn send<W>(socket: &mut W, frame: Frame) -> Result<(), HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     let mut message = BytesMut::new();
     frame.encode(&mut message);
@@ -132,9 +131,9 @@ where
     Ok(sent.map_err(|_| HandshakeError::TimedOut)??)
 }
 
-async fn receive<S>(socket: &mut WebSocketStream<S>) -> Result<Frame, HandshakeError>
+async fn receive<W>(socket: &mut W) -> Result<Frame, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     let next = async {
         loop {

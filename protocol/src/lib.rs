@@ -22,3 +22,5 @@ pub mod pipe;
 pub mod session;
 pub mod text;
 mod varint;
+#[cfg(feature = "io")]
+pub mod websocket;

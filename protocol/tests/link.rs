@@ -47,8 +47,8 @@ struct Link {
 }
 
 #[expect(clippy::disallowed_methods, reason = "each test looks at the end of what it starts")]
-fn run<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(
-    driver: Driver<S>,
+fn run<W: linkspan_protocol::websocket::WebSocket + Send + 'static>(
+    driver: Driver<W>,
 ) -> tokio::task::JoinHandle<LinkEnd> {
     tokio::spawn(driver.run())
 }

@@ -9,12 +9,13 @@ use linkspan_protocol::driver::websocket_config;
 use linkspan_protocol::handshake::{HandshakeError, greet};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, Welcome};
 use linkspan_protocol::text::tame;
+use linkspan_protocol::websocket;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{ProtocolError, SubProtocolError};
 use tokio_tungstenite::tungstenite::http::{Response, Uri, header};
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error as WsError};
 
 use super::backoff::Retry;
@@ -29,7 +30,7 @@ use crate::platform::tcp;
 pub(super) type Transport = TlsStream<TcpStream>;
 
 /// A WebSocket that leads to the server.
-pub(super) type Socket = WebSocketStream<Transport>;
+pub(super) type Socket = websocket::Socket<Transport>;
 
 /// Time for the resolver before the addresses of its last answer are tried without it.
 const RESOLVER_HEAD_START: Duration = Duration::from_millis(500);
@@ -155,7 +156,8 @@ async fn upgrade(stream: TlsStream<TcpStream>, at: &HostPort) -> Result<Socket, 
         .with_header(header::USER_AGENT.as_str(), super::AGENT);
     let upgrading = tokio_tungstenite::client_async_with_config(request, stream, Some(websocket_config()));
     match timeout(Step::Websocket.deadline(), upgrading).await {
-        Ok(Ok((socket, _))) => Ok(socket),
+        // The server says nothing before it has heard a hello: nothing was read beyond its answer.
+        Ok(Ok((socket, _))) => Ok(Socket::new(socket.into_inner(), Role::Client, &[])),
         Ok(Err(e)) => Err(explain_upgrade(e)),
         Err(_) => Err(Failure::timed_out(Step::Websocket, "the server", "is it a Linkspan server?")),
     }

@@ -9,7 +9,7 @@ use linkspan_protocol::message::{Hello, Resume, TRAFFIC, Welcome};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::dial::{Socket, Transport};
+use super::dial::Socket;
 use crate::config::Config;
 
 /// The session of this gateway, if there is one.
@@ -34,7 +34,7 @@ struct Session {
 /// A link on which the session begins or goes on.
 pub(super) struct Joined {
     pub(super) handle: LinkHandle,
-    pub(super) driver: Driver<Transport>,
+    pub(super) driver: Driver<Socket>,
     /// Whether it is the session of an earlier link.
     pub(super) goes_on: bool,
     /// Whether the server books the data used.

@@ -16,10 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 pub use self::run::Driver;
@@ -33,6 +31,7 @@ pub use crate::mux::{Memory, OpenError, Role, Settings};
 pub use crate::session::ResumeError;
 use crate::session::{ControlError, Session, SessionError};
 use crate::text::tame;
+use crate::websocket::WebSocket;
 
 /// Bytes of a link's buffer for what comes; a longer message gets room while it arrives. Every idle link holds one.
 const READ_BUFFER: usize = 1024;
@@ -48,14 +47,9 @@ pub fn websocket_config() -> WebSocketConfig {
 }
 
 /// Makes a session over a WebSocket whose handshake is done: a handle to use it, and the driver to run.
-pub fn link<S>(
-    socket: WebSocketStream<S>,
-    role: Role,
-    settings: Settings,
-    ping_after: Duration,
-) -> (LinkHandle, Driver<S>)
+pub fn link<W>(socket: W, role: Role, settings: Settings, ping_after: Duration) -> (LinkHandle, Driver<W>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    W: WebSocket,
 {
     let session = Session::new(role, settings, ping_after, Instant::now().into_std());
     let shared = Arc::new(Shared {
@@ -92,7 +86,7 @@ impl Resumed {
     }
 
     /// The driver of the new link.
-    pub fn over<S: AsyncRead + AsyncWrite + Unpin>(self, socket: WebSocketStream<S>) -> Driver<S> {
+    pub fn over<W: WebSocket>(self, socket: W) -> Driver<W> {
         let mut state = self.shared.lock();
         if state.link == self.link && !state.ended {
             state.detached = None;

@@ -9,10 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream as _};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::LinkEnd;
@@ -20,13 +17,14 @@ use super::state::{Shared, State};
 use crate::limits::CLOSE_DEADLINE;
 use crate::message::{Close, CloseReason};
 use crate::session::SessionError;
+use crate::websocket::WebSocket;
 
 /// WebSocket messages handled before writing gets its turn.
 const READ_BURST: usize = 16;
 
 /// Moves a link's messages between its WebSocket and its session.
-pub struct Driver<S> {
-    socket: WebSocketStream<S>,
+pub struct Driver<W> {
+    socket: W,
     shared: Arc<Shared>,
     /// Which of the session's links this is.
     link: u64,
@@ -38,8 +36,8 @@ pub struct Driver<S> {
     unflushed: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    pub(super) fn new(socket: WebSocketStream<S>, shared: Arc<Shared>, link: u64) -> Self {
+impl<W: WebSocket> Driver<W> {
+    pub(super) fn new(socket: W, shared: Arc<Shared>, link: u64) -> Self {
         let due = shared.lock().session.poll_timeout();
         let timer = Box::pin(sleep_until(Instant::from_std(due)));
         Self { socket, shared, link, timer, closing: false, fault: None, unflushed: false }
@@ -227,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-impl<S> Driver<S> {
+impl<W> Driver<W> {
     fn end(&self, why: &str) {
         let mut state = self.shared.lock();
         if state.link != self.link {
@@ -242,13 +240,13 @@ impl<S> Driver<S> {
     }
 }
 
-impl<S> Drop for Driver<S> {
+impl<W> Drop for Driver<W> {
     fn drop(&mut self) {
         self.end("the link was dropped");
     }
 }
 
-impl<S> fmt::Debug for Driver<S> {
+impl<W> fmt::Debug for Driver<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("closing", &self.closing).finish_non_exhaustive()
     }

@@ -1,5 +1,6 @@
 //! Accepts a WebSocket on a request (RFC 6455, section 4.2), for links, raw streams, and whoever else needs one.
 
+use bytes::BytesMut;
 use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
@@ -7,11 +8,16 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use linkspan_protocol::websocket;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::body::{self, Body};
+use super::strict::Guard;
 
 /// A WebSocket with a client.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -91,7 +97,27 @@ pub fn accept<B>(
     Ok((response, Promised { on_upgrade: hyper::upgrade::on(request) }))
 }
 
+/// Bytes both ways: the connection itself where it can be had, since each layer costs memory and time as long as it lives.
+pub trait Bare: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bare for T {}
+
 impl Promised {
+    /// The socket of a link, once the answer has been sent.
+    pub async fn link(self) -> Result<websocket::Socket<Box<dyn Bare>>, hyper::Error> {
+        let upgraded = self.on_upgrade.await?;
+        let (io, read): (Box<dyn Bare>, _) = match upgraded.downcast::<TokioIo<Guard<TlsStream<TcpStream>>>>() {
+            Ok(parts) => {
+                let (io, held) = parts.io.into_inner().into_inner();
+                let mut read = BytesMut::from(parts.read_buf);
+                read.extend_from_slice(&held);
+                (Box::new(io), read)
+            }
+            Err(upgraded) => (Box::new(TokioIo::new(upgraded)), BytesMut::new()),
+        };
+        Ok(websocket::Socket::new(io, Role::Server, &read))
+    }
+
     /// The socket, once the answer has been sent.
     pub async fn socket(self, config: WebSocketConfig) -> Result<Socket, hyper::Error> {
         let upgraded = self.on_upgrade.await?;

@@ -8,7 +8,7 @@ use linkspan_protocol::driver::{self, LinkEnd, LinkHandle};
 use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::CLOSE_DEADLINE;
 use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, DeviceReport, ServerToGateway};
-use tokio::io::{AsyncRead, AsyncWrite};
+use linkspan_protocol::websocket::WebSocket;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -29,9 +29,9 @@ pub(super) struct Member<'a> {
 }
 
 impl Member<'_> {
-    pub(super) async fn run<S>(self, driver: driver::Driver<S>)
+    pub(super) async fn run<W>(self, driver: driver::Driver<W>)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         let mut running = std::pin::pin!(driver.run());
         let end = tokio::select! {

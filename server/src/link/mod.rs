@@ -23,9 +23,8 @@ use linkspan_protocol::driver::{self, LinkEnd, Role, Settings};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
-use tokio::io::{AsyncRead, AsyncWrite};
+use linkspan_protocol::websocket::WebSocket;
 use tokio::sync::watch;
-use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -76,7 +75,7 @@ async fn arrive(
                 }
             };
             house.spawn_task(async move {
-                match promised.socket(driver::websocket_config()).await {
+                match promised.link().await {
                     Ok(socket) => gate.serve(socket, &peer, arriving).await,
                     Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
                 }
@@ -134,9 +133,9 @@ impl Gate {
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    async fn serve<S>(&self, socket: WebSocketStream<S>, peer: &Peer, arriving: Arriving)
+    async fn serve<W>(&self, socket: W, peer: &Peer, arriving: Arriving)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         // In a box of its own, since the way in takes more memory than the link that then stays for months.
         match Box::pin(self.let_in(socket, peer, arriving)).await {
@@ -150,14 +149,14 @@ impl Gate {
         *self.returning.get_or_init(|| rush::return_between(self.registry.gateways_online()))
     }
 
-    async fn let_in<S>(
+    async fn let_in<W>(
         &self,
-        mut socket: WebSocketStream<S>,
+        mut socket: W,
         from: &Peer,
         _arriving: Arriving,
-    ) -> Option<(Member<'_>, Option<driver::Driver<S>>)>
+    ) -> Option<(Member<'_>, Option<driver::Driver<W>>)>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         let peer = from.address;
         let hello = match handshake::await_hello(&mut socket).await {
@@ -177,9 +176,9 @@ impl Gate {
         }
     }
 
-    async fn turn_away_stranger<S>(&self, mut socket: WebSocketStream<S>, peer: SocketAddr, error: &HandshakeError)
+    async fn turn_away_stranger<W>(&self, mut socket: W, peer: SocketAddr, error: &HandshakeError)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         info!(%peer, %error, "no gateway's hello");
         if let Some(refused) = error.refusal() {
@@ -187,9 +186,9 @@ impl Gate {
         }
     }
 
-    async fn refuse<S>(&self, socket: &mut WebSocketStream<S>, refused: &Refused)
+    async fn refuse<W>(&self, socket: &mut W, refused: &Refused)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         self.metrics.links_refused.inc();
         // Whether the refusal arrives is the other end's concern: the connection ends either way.
@@ -214,15 +213,15 @@ impl Gate {
     }
 
     /// A driver is missing where a session was to go on and its new link was lost at once: it waits for the next.
-    async fn welcome<S>(
+    async fn welcome<W>(
         &self,
-        mut socket: WebSocketStream<S>,
+        mut socket: W,
         peer: SocketAddr,
         proven: Proven,
         hello: Hello,
-    ) -> Option<(Member<'_>, Option<driver::Driver<S>>)>
+    ) -> Option<(Member<'_>, Option<driver::Driver<W>>)>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         let Some(resume) = &hello.resume else {
             return self.begin(socket, peer, proven, hello).await.map(|(member, driver)| (member, Some(driver)));
@@ -254,15 +253,15 @@ impl Gate {
         }
     }
 
-    async fn begin<S>(
+    async fn begin<W>(
         &self,
-        mut socket: WebSocketStream<S>,
+        mut socket: W,
         peer: SocketAddr,
         proven: Proven,
         hello: Hello,
-    ) -> Option<(Member<'_>, driver::Driver<S>)>
+    ) -> Option<(Member<'_>, driver::Driver<W>)>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        W: WebSocket,
     {
         // The registry must not send streams into a link whose WELCOME is not out yet; so WELCOME goes first, and a
         // gateway that may not come in is told by a CLOSE instead.

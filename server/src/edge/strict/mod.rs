@@ -103,6 +103,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         }
     }
 
+    /// The socket, with what was read of another protocol and nobody has taken yet. Only for a connection that has
+    /// switched to one: then the guard has nothing left to guard.
+    pub fn into_inner(self) -> (IO, BytesMut) {
+        (self.io, self.held)
+    }
+
     fn poll_checked(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.released > 0 {
