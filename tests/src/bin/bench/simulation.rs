@@ -155,6 +155,7 @@ impl Gateway {
     async fn live(self, world: &World) {
         let mut backoff = Backoff::default();
         let mut tries = None;
+        let mut down_since = Instant::now();
         // Only the first connections are made with measure; when they are lost, all come back as they like.
         let mut measure = world.first.acquire().await.ok();
         loop {
@@ -173,11 +174,12 @@ impl Gateway {
                     let begin = Instant::now();
                     let retry = self.hold(world, socket, &welcome).await;
                     backoff.link_held(begin.elapsed());
+                    down_since = Instant::now();
                     retry
                 }
                 Err(retry) => retry,
             };
-            sleep(backoff.next(retry, rand::random())).await;
+            sleep(backoff.next(retry, down_since.elapsed(), rand::random())).await;
         }
     }
 
