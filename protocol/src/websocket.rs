@@ -336,18 +336,18 @@ impl<S: AsyncWrite + Unpin> Sink<Message> for Socket<S> {
         let this = self.get_mut();
         match message {
             Message::Binary(_) if !this.out.data.is_empty() || !this.out.head.rest().is_empty() => {
-                Err(Error::WriteBufferFull(message.into()))
+                return Err(Error::WriteBufferFull(message.into()));
             }
             Message::Binary(data) => {
                 this.out.head = HeadBytes::new(BINARY, data.len(), this.role);
                 this.out.data = data;
-                Ok(())
             }
-            Message::Ping(data) => Ok(this.out.control(PING, &data, this.role)),
-            Message::Pong(data) => Ok(this.out.control(PONG, &data, this.role)),
-            Message::Close(_) => Ok(this.out.control(CLOSE, &[], this.role)),
-            Message::Text(_) | Message::Frame(_) => Err(Error::AttackAttempt),
+            Message::Ping(data) => this.out.control(PING, &data, this.role),
+            Message::Pong(data) => this.out.control(PONG, &data, this.role),
+            Message::Close(_) => this.out.control(CLOSE, &[], this.role),
+            Message::Text(_) | Message::Frame(_) => return Err(Error::AttackAttempt),
         }
+        Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -31,7 +31,7 @@ use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
-use edge::tls::{Certificates, GatewayCa, Source, TlsError};
+use edge::tls::{Certificates, GatewayCa, Source, TlsError, TlsSettings};
 use enrol::Desk;
 use link::presence::Presence;
 use link::registry::Registry;
@@ -136,15 +136,11 @@ impl Server {
 
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
         let redirect = Arc::new(Redirect((*site).clone()));
-        let secure = https
-            .iter()
-            .map(|port| house.accept(port, |guest| serve_tls(guest, tls.clone(), house.clone(), edge.clone())));
-        let plain =
-            http.iter().map(|port| house.accept(port, |guest| serve_plain(guest, house.clone(), redirect.clone())));
+        let ports = (https.as_slice(), http.as_slice());
         tracing::info!(console = site.console_origin(), devices = site.origin_of("*"), "ready");
         observe::tell_service_manager_ready();
         tokio::select! {
-            _ = futures_util::future::join(futures_util::future::join_all(secure), futures_util::future::join_all(plain)) => {}
+            () = accept(&house, ports, &tls, (&edge, &redirect)) => {}
             () = certificates.keep(&shutdown) => {}
             () = shutdown.cancelled() => {}
             () = observe::keep_watchdog_quiet(&store) => {}
@@ -163,6 +159,19 @@ impl Server {
         presence.write().await;
         write_down(&audit, &traffic, &store).await
     }
+}
+
+/// Takes connections on all ports, secure and plain, until the house closes.
+async fn accept(
+    house: &House,
+    (https, http): (&[TcpListener], &[TcpListener]),
+    tls: &TlsSettings,
+    (edge, redirect): (&Arc<Edge<Porter>>, &Arc<Redirect>),
+) {
+    let secure =
+        https.iter().map(|port| house.accept(port, |guest| serve_tls(guest, tls.clone(), house.clone(), edge.clone())));
+    let plain = http.iter().map(|port| house.accept(port, |guest| serve_plain(guest, house.clone(), redirect.clone())));
+    futures_util::future::join(futures_util::future::join_all(secure), futures_util::future::join_all(plain)).await;
 }
 
 /// What is only in memory, as the last thing.

@@ -84,6 +84,7 @@ pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House,
 }
 
 /// What a socket turned out to be.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and gone at once")]
 enum Entered {
     Secure(TlsStream<TcpStream>, Option<Turn>),
     Clear(TcpStream),

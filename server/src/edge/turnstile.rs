@@ -145,6 +145,7 @@ mod tests {
     use super::*;
 
     async fn turn(turnstile: &Turnstile) -> Result<Turn, TooMany> {
+        #[expect(clippy::disallowed_methods, reason = "a test's task ends with its runtime")]
         turnstile
             .turn(|pace| {
                 tokio::task::spawn(pace.run());

@@ -49,7 +49,7 @@ async fn outage(field: &Field, moves: bool) -> Result<Vec<Seen>> {
     let (up, is_up) = watch::channel(None);
     let visitors = field.visitors.clone();
     let (ready, all_ready) = std::sync::mpsc::channel();
-    let looking = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let looking = scope.spawn(|| field.public.inside_async(async move || look(visitors, is_up, ready).await));
         all_ready.recv_timeout(PATIENCE)?;
         field.line.set(Way::Both, "down")?;
@@ -61,8 +61,7 @@ async fn outage(field: &Field, moves: bool) -> Result<Vec<Seen>> {
         field.line.set(Way::Both, "up")?;
         up.send(Some(Instant::now()))?;
         looking.join().map_err(|_| anyhow!("a visitor panicked"))?
-    });
-    looking
+    })
 }
 
 async fn look(

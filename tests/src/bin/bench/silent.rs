@@ -19,10 +19,11 @@ const ROUNDS: usize = 5;
 pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
     let field = Field::start(programs, folder, Who::All).await?;
     let (mut before, mut beside, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for visitor in field.tunnels().cloned() {
+    for visitor in field.tunnels() {
         let Some((name, port)) = field.tunnel_ports.iter().copied().find(|(name, _)| *name == visitor.name()) else {
             continue;
         };
+        let visitor = visitor.clone();
         let (quiet, crowded) = field.public.inside_async(async move || compare(&visitor, port).await)?;
         names.push(name);
         before.push(Cell(milliseconds(quiet)));

@@ -50,7 +50,7 @@ pub(crate) fn serve(first: SocketAddr, moved: &Moved) -> Result<()> {
         let moved = moved.clone();
         match service {
             Service::Page => drop(one_byte_device(address)?),
-            Service::Echo => listen(address, |socket| echo(socket))?,
+            Service::Echo => listen(address, echo)?,
             Service::Source => listen(address, move |socket| source(socket, &moved.sent))?,
             Service::Sink => listen(address, move |socket| sink(socket, &moved.taken))?,
         }
