@@ -6,6 +6,14 @@ use std::time::Duration;
 /// link is written, so it bounds how long a keystroke waits behind data that has already been handed over.
 pub const MESSAGE_MAX: usize = 40 * 1024;
 
+/// Data that a message carries at least, in bytes, however slow the link is: below it, heads and records cost more than
+/// they bring.
+pub const BURST_MIN: usize = 2 * 1024;
+
+/// How long the socket may take for one message, from one that is worth making longer to one that must be shorter. What
+/// comes next waits behind it, and its own first byte counts only when its last has come.
+pub const BURST_TIME: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(8));
+
 /// Largest payload of a DATA frame, in bytes: one TLS record (RFC 8446: 16 KiB).
 pub const DATA_MAX: usize = 16 * 1024;
 

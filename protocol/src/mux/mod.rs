@@ -17,7 +17,7 @@ use self::stream::Half;
 pub use self::terms::{Allow, Event, Memory, OpenError, Read, Role, Settings, Violation};
 use self::turns::Turns;
 use crate::frame::{DATA_HEAD_MAX, Frame, RESET_MAX, Reset, ResetReason, StreamId, Target, put_data_head};
-use crate::limits::{DATA_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX, WINDOW_MIN};
+use crate::limits::{BURST_MIN, DATA_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX, WINDOW_MIN};
 
 /// All streams of a session at one end.
 #[derive(Debug)]
@@ -260,7 +260,9 @@ impl Mux {
     }
 
     /// Appends frames to a message until it has `max` bytes or nothing may be sent; returns how many.
-    pub fn fill(&mut self, message: &mut BytesMut, max: usize, allow: Allow) -> u64 {
+    ///
+    /// Of data it takes about `burst` bytes: a slow link gets short messages.
+    pub fn fill(&mut self, message: &mut BytesMut, (max, burst): (usize, usize), allow: Allow) -> u64 {
         if allow == Allow::Nothing {
             return 0;
         }
@@ -273,10 +275,13 @@ impl Mux {
         }
         give_back(&mut self.urgent);
         // What is urgent and found no room above leaves none here either: no DATA overtakes its OPEN.
+        let begin = message.len();
         while message.len() + DATA_HEAD_MAX + DATA_MAX + RESET_MAX <= max
+            && message.len() < begin + burst
             && let Some(id) = self.turns.next(allow)
         {
-            frames += self.fill_from(id, message);
+            let piece = DATA_MAX.min(begin + burst - message.len()).max(BURST_MIN);
+            frames += self.fill_from(id, piece, message);
         }
         frames
     }
@@ -377,11 +382,11 @@ impl Mux {
         Ok(self.streams.get_mut(&id).filter(|stream| stream.reset.is_none()))
     }
 
-    fn fill_from(&mut self, id: StreamId, message: &mut BytesMut) -> u64 {
+    fn fill_from(&mut self, id: StreamId, piece: usize, message: &mut BytesMut) -> u64 {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         stream.send.class = None;
         let mut frames = 0;
-        let data = stream.send.give(DATA_MAX);
+        let data = stream.send.give(piece);
         self.queued -= data.len();
         if !data.is_empty() {
             put_data_head(message, id, data.len());

@@ -115,6 +115,7 @@ pub struct Session {
     /// Whether `kept` is kept.
     resumable: bool,
     keep_max: usize,
+    burst: usize,
     pong_wanted: Option<u64>,
     control_out: VecDeque<(bool, Bytes)>,
     control_out_len: usize,
@@ -143,6 +144,7 @@ impl Session {
             kept: Kept::default(),
             resumable,
             keep_max,
+            burst: MESSAGE_MAX,
             pong_wanted: None,
             control_out: VecDeque::new(),
             control_out_len: 0,
@@ -222,6 +224,11 @@ impl Session {
     /// Tells a round trip that was measured elsewhere, as by the handshake.
     pub fn measured(&mut self, round_trip: Duration) {
         self.liveness.measured(round_trip);
+    }
+
+    /// About how many bytes of data the next messages may carry.
+    pub fn set_burst(&mut self, bytes: usize) {
+        self.burst = bytes;
     }
 
     /// Queues a control message.
@@ -341,7 +348,7 @@ impl Session {
         if !something {
             return None;
         }
-        let waiting = if again { self.kept.next_len() } else { self.mux.queued().min(MESSAGE_MAX) };
+        let waiting = if again { self.kept.next_len() } else { self.mux.queued().min(self.burst) };
         let mut message = BytesMut::with_capacity(SIGNS_MAX + if streams { waiting.max(SHORT) } else { waiting });
         let speaks = again || control || streams || self.closing.is_some();
         self.put_signs_of_life(&mut message, ack_due && !speaks, now);
@@ -380,7 +387,7 @@ impl Session {
             Frame::Control { last, piece }.encode(message);
             frames += 1;
         }
-        frames + self.mux.fill(message, max, allow)
+        frames + self.mux.fill(message, (max, self.burst), allow)
     }
 
     /// An end that acknowledges nothing gets no more than may be kept for it; keystrokes go a little further than bulk,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use linkspan_tests::line::Way;
 use linkspan_tests::wait;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -22,7 +21,7 @@ use crate::world::Programs;
 const LINE: &str = "delay=25ms rate=10mbit queue=100k";
 /// Bytes of that line in a second.
 const LINE_BYTES: f64 = 10e6 / 8.0;
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(4);
 const WATCH: Duration = Duration::from_secs(6);
 
 /// Which way the bulk goes.
@@ -41,8 +40,7 @@ struct Seen {
 }
 
 pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
-    let field = Field::start(programs, &folder.join("beside"), Who::All).await?;
-    field.line.set(Way::Both, LINE)?;
+    let field = Field::start(programs, &folder.join("beside"), Who::All, LINE).await?;
     let title = "Beside one bulk transfer on a line of 10 Mbit/s and 50 ms: ms p50 / p99 (p99 as a multiple of the idle \
                  round trip of the way), share of the line that the bulk gets";
     let mut table = report.table(title, &field.names());
@@ -65,19 +63,16 @@ pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Rep
 
 /// The share of a bulk transfer, and a keystroke, while another visitor does not read what a device sends.
 pub(crate) async fn measure_stalled(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
-    let field = Field::start(programs, &folder.join("stalled"), Who::All).await?;
+    let field = Field::start(programs, &folder.join("stalled"), Who::All, LINE).await?;
     let title = "While somebody does not read a bulk transfer, on the same line: ms p50 / p99 of a keystroke, share of the \
                  line that another bulk transfer from the device gets";
     let mut table = report.table(title, &field.names());
     let (mut keys, mut shares) = (Vec::new(), Vec::new());
     for visitor in field.visitors.clone() {
-        // Buffers on the way fill at the full speed of the machine.
-        field.line.set(Way::Both, "clear")?;
         let (stalling, sent) = (visitor.clone(), field.moved.sent.clone());
         let runtime = tokio::runtime::Handle::current();
         // The connection must outlive the thread that goes inside, so it belongs to this runtime.
         let stalled = field.public.inside(move || runtime.block_on(stall(&stalling, &sent)))?;
-        field.line.set(Way::Both, LINE)?;
         let moved = field.moved.clone();
         let seen = field.public.inside_async(async move || watch(&visitor, Bulk::Down, &moved).await)?;
         drop(stalled);

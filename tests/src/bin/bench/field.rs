@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use linkspan_tests::line::{End, Line};
+use linkspan_tests::line::{End, Line, Way};
 use linkspan_tests::netns::{Namespace, ip};
 use linkspan_tests::programs::{Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait;
@@ -45,11 +45,13 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Starts it with a perfect line, and waits until every way leads to the page.
-    pub(crate) async fn start(programs: &Programs, folder: &Path, who: Who) -> Result<Self> {
+    /// Starts it with such a line, and waits until every way leads to the page. The line comes first: congestion control
+    /// believes for long what it saw of a line in the beginning.
+    pub(crate) async fn start(programs: &Programs, folder: &Path, who: Who, words: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (site, public) = (Namespace::new("site")?, Namespace::new("public")?);
         let line = Line::new(&End::new(&site, &format!("{SITE}/24")), &End::new(&public, &format!("{PUBLIC}/24")), 1)?;
+        line.set(Way::Both, words)?;
         for namespace in [&public, &site] {
             namespace.host("localhost", PUBLIC)?;
         }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use linkspan_tests::line::Way;
 use tokio::task::JoinSet;
 
 use crate::field::{Field, Who};
@@ -19,8 +18,7 @@ const AT_ONCE: usize = 8;
 const RATE_TIME: Duration = Duration::from_secs(4);
 
 pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
-    let field = Field::start(programs, folder, Who::All).await?;
-    field.line.set(Way::Both, "delay=50ms")?;
+    let field = Field::start(programs, folder, Who::All, "delay=50ms").await?;
     let mut rows = [Vec::new(), Vec::new(), Vec::new()];
     for visitor in field.visitors.clone() {
         let (one, burst, rate) = field.public.inside_async(async move || {

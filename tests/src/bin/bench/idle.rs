@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use linkspan_tests::line::Way;
 use tokio::time::sleep;
 
 use crate::field::{Field, Who};
@@ -67,8 +66,7 @@ impl Idling {
 }
 
 async fn watch(programs: &Programs, folder: &Path, who: Who, time: Duration) -> Result<Idle> {
-    let field = Field::start(programs, folder, who).await?;
-    field.line.set(Way::Both, "delay=25ms")?;
+    let field = Field::start(programs, folder, who, "delay=25ms").await?;
     let (name, pid) = *field.clients.first().context("no tunnel")?;
     sleep(SETTLE).await;
     let (bytes, woken, begin) = (field.line_bytes()?, wakeups(pid)?, Instant::now());

@@ -27,8 +27,7 @@ struct Seen {
 }
 
 pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
-    let field = Field::start(programs, folder, Who::All).await?;
-    field.line.set(Way::Both, "delay=25ms")?;
+    let field = Field::start(programs, folder, Who::All, "delay=25ms").await?;
     let title = "After 20 s in which nothing passed: seconds from then to a new connection / to the answer on a stream that \
                  was open";
     let mut rows = Vec::new();

@@ -17,7 +17,7 @@ const SILENT: usize = 5;
 const ROUNDS: usize = 5;
 
 pub(crate) async fn measure(programs: &Programs, folder: &Path, report: &mut Report) -> Result<()> {
-    let field = Field::start(programs, folder, Who::All).await?;
+    let field = Field::start(programs, folder, Who::All, "clear").await?;
     let (mut before, mut beside, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for visitor in field.tunnels() {
         let Some((name, port)) = field.tunnel_ports.iter().copied().find(|(name, _)| *name == visitor.name()) else {
