@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
 mod command;
+mod data;
 mod failures;
 mod large;
 mod network;
