@@ -40,3 +40,9 @@ CREATE TABLE audit_marks (
 INSERT INTO audit_marks (mark, seq, hash) VALUES
     ('start', 0, '0000000000000000000000000000000000000000000000000000000000000000'),
     ('end', 0, '0000000000000000000000000000000000000000000000000000000000000000');
+
+-- Up to which row each destination (`syslog`, `webhook`) has been sent what is written.
+CREATE TABLE audit_forwards (
+    destination TEXT PRIMARY KEY NOT NULL,
+    seq BIGINT NOT NULL
+);

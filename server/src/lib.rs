@@ -6,6 +6,7 @@ pub mod audit;
 pub mod config;
 pub mod edge;
 pub mod enrol;
+pub mod events;
 pub mod link;
 pub mod observe;
 mod porter;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use access::{Access, Vault};
 use api::{ConsoleState, Memory, OnlineSince};
-use audit::{Action, Actor, Audit, Entry};
+use audit::{Action, Actor, Aside, AsideError, Audit, Entry};
 use config::Config;
 use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
@@ -33,8 +34,10 @@ use edge::listener::{Drained, House, bind};
 use edge::redirect::Redirect;
 use edge::tls::{Certificates, GatewayCa, Source, TlsError, TlsSettings};
 use enrol::Desk;
+use events::Events;
 use link::presence::Presence;
 use link::registry::Registry;
+use link::tell::Teller;
 use link::{Gate, Keeping};
 use observe::{Metrics, Observer};
 use porter::Porter;
@@ -49,6 +52,7 @@ pub struct Server {
     vault: Vault,
     certificates: Certificates,
     authority: GatewayCa,
+    aside: Aside,
     https: Vec<TcpListener>,
     http: Vec<TcpListener>,
 }
@@ -66,8 +70,9 @@ impl Server {
         warn_of_certificate(&certificates, &config);
         let authority = GatewayCa::load(&config.state_dir, Timestamp::now())?;
         let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
+        let aside = Aside::open(&config.audit, &config.site.console)?;
         let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
-        Ok(Self { config, store, vault, certificates, authority, https, http })
+        Ok(Self { config, store, vault, certificates, authority, aside, https, http })
     }
 
     /// The addresses of the secure ports.
@@ -98,19 +103,20 @@ impl Server {
     /// # Errors
     /// What keeps it from serving at all.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, store, vault, certificates, authority, https, http } = self;
+        let Self { config, store, vault, certificates, authority, aside, https, http } = self;
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
         let access = Access::with(store.clone(), config.access, vault);
         access.restore().await.context("the database cannot be used")?;
-        let traffic = Traffic::new(config.traffic.zone.clone());
+        let (audit, events) = begin_audit(&store, aside, &house);
+        let traffic = Traffic::new(config.traffic.zone.clone(), Some(audit.clone()));
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
         let metrics = Arc::new(Metrics::new(|collection| traffic.register(collection)));
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
-        let keepers = (presence.clone(), traffic.clone());
+        let keepers = (presence.clone(), traffic.clone(), Teller::new(audit.clone(), events.clone()));
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
@@ -118,8 +124,6 @@ impl Server {
             .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
-        let audit = Audit::start(store.clone());
-        audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));
         let console = api::console_router(ConsoleState {
             access,
             store: store.clone(),
@@ -127,6 +131,7 @@ impl Server {
             site: site.clone(),
             traffic: traffic.clone(),
             audit: audit.clone(),
+            events,
             memory: Memory::new(config.limits.api_requests),
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
@@ -190,6 +195,19 @@ fn log_end(drained: &Drained) {
     }
 }
 
+/// Starts to note down what happens, and to tell of it.
+fn begin_audit(store: &Store, aside: Aside, house: &House) -> (Audit, Events) {
+    let audit = Audit::start(store.clone());
+    audit.note_later(Entry::new(Action::SERVER_START, Actor::system()).with("version", env!("CARGO_PKG_VERSION")));
+    let beside = house.closing().clone().run_until_cancelled_owned(aside.run(store.clone(), audit.clone()));
+    house.spawn_task(async {
+        let _ = beside.await;
+    });
+    let events = Events::new(house.closing().clone());
+    house.spawn_task(events.clone().tell_audit(audit.clone()));
+    (audit, events)
+}
+
 /// Looks at the certificate that the configuration names, and logs what is unwise about it. An own authority is left
 /// alone: it is made when the server starts.
 ///
@@ -200,6 +218,14 @@ pub fn check_certificate(config: &Config) -> Result<(), TlsError> {
         warn_of_certificate(&Certificates::load(certificate_source(config))?, config);
     }
     Ok(())
+}
+
+/// Reads what the configuration names for the audit; connects to nobody.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn check_audit(config: &Config) -> Result<(), AsideError> {
+    Aside::open(&config.audit, &config.site.console).map(drop)
 }
 
 fn warn_of_certificate(certificates: &Certificates, config: &Config) {

@@ -17,10 +17,12 @@ use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
 use linkspan_server::api::{ConsoleState, Memory, api_routes, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
+use linkspan_server::events::Events;
 use linkspan_server::rights::TenantId;
 use linkspan_server::store::{LinkCount, Seen, Store, TrafficKey, TrafficSum};
 use linkspan_server::traffic::Traffic;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 const PASSWORD: &str = "correct horse";
@@ -76,8 +78,9 @@ async fn server() -> Server {
         store: store.clone(),
         online: Arc::new(move |id| (id == here).then(|| at(1_700_000_100))),
         site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
-        traffic: Traffic::new(TimeZone::UTC),
+        traffic: Traffic::new(TimeZone::UTC, None),
         audit: Audit::start(store.clone()),
+        events: Events::new(CancellationToken::new()),
         memory: Memory::new(0),
     };
     Server { router: console_router(state.clone()), state, store, _dir: dir }

@@ -64,12 +64,13 @@ fn wrong_use_is_64_and_help_is_0() {
 }
 
 #[test]
-fn a_gateway_without_a_secret_is_sent_to_secret() {
+fn a_claim_code_is_alone_on_standard_output() {
     let dir = tempfile::tempdir().unwrap();
     let output = ask(&["gateway", "add", "site12", "--dev", dir.path().to_str().unwrap()]);
-    assert_code(&output, 64);
-    assert!(stderr(&output).contains("--secret"), "{}", stderr(&output));
-    assert_eq!(stdout(&output), "");
+    assert_code(&output, 0);
+    let code = stdout(&output);
+    assert_eq!(code.lines().count(), 1, "{code}");
+    assert!(stderr(&output).contains(&format!("enroll https://linkspan.localhost:8443 {code}")), "{}", stderr(&output));
 }
 
 #[test]

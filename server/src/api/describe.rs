@@ -103,7 +103,7 @@ impl Operation {
         let mut all = BTreeSet::from([400, 429, 500]);
         if self.needs != Needs::Nothing {
             all.insert(401);
-            if !safe || matches!(self.needs, Needs::May(_)) {
+            if !safe || matches!(self.needs, Needs::May(_) | Needs::Here(_)) {
                 all.insert(403);
             }
         }

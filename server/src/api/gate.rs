@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::etag::{Turn, unless_known};
 use super::once::{self, Once};
@@ -18,6 +19,13 @@ use super::table::Rule;
 use super::{ConsoleState, Kind, Needs, Problem};
 use crate::access::{ClientAddress, Principal};
 use crate::audit::{Action, Entry};
+
+/// Places at which one person may follow the events at once: tabs of a browser, and programs.
+const PLACES: usize = 10;
+/// People whose places are remembered at once.
+const FOLLOWERS: u64 = 50_000;
+/// Who has not begun to follow for so long has a fresh set of places.
+const FORGOTTEN: Duration = Duration::from_hours(24);
 
 /// What the checks remember from one request to the next. Clones share it.
 #[derive(Clone)]
@@ -29,13 +37,21 @@ struct Inner {
     rates: Rates,
     once: Once,
     turn: Turn,
+    followers: Cache<String, Arc<Semaphore>>,
 }
 
 impl Memory {
     /// Lets each person have so many requests a second.
     pub fn new(requests_per_second: u32) -> Self {
         let (rates, once) = (Rates::new(requests_per_second), Once::new());
-        Self { inner: Arc::new(Inner { rates, once, turn: Turn(Arc::new(Semaphore::new(1))) }) }
+        let followers = Cache::builder().max_capacity(FOLLOWERS).time_to_idle(FORGOTTEN).build();
+        Self { inner: Arc::new(Inner { rates, once, turn: Turn(Arc::new(Semaphore::new(1))), followers }) }
+    }
+
+    /// A place to follow the events at; none if this person has all of theirs.
+    pub(super) fn follower(&self, who: &Principal) -> Option<OwnedSemaphorePermit> {
+        let places = self.inner.followers.get_with(person(who), || Arc::new(Semaphore::new(PLACES)));
+        places.try_acquire_owned().ok()
     }
 }
 
@@ -54,9 +70,12 @@ async fn passed(state: &ConsoleState, rule: &Rule, request: Request, next: Next)
     if rule.needs != Needs::Nothing {
         let Signed(found) = Signed::from_request_parts(&mut parts, state).await?;
         memory.rates.admit_person(person(&found), Instant::now()).map_err(too_many)?;
-        if let Needs::May(permission) = rule.needs
-            && !found.may_somewhere(permission)
-        {
+        let may = match rule.needs {
+            Needs::May(permission) => found.may_somewhere(permission),
+            Needs::Here(permission) => found.may_here(permission),
+            Needs::Nothing | Needs::SignedIn | Needs::On(_) => true,
+        };
+        if !may {
             note_denied(state, &found, &parts);
             return Err(Problem::forbidden());
         }

@@ -1,10 +1,12 @@
 //! Everything on the console's host that asks and answers in one go: the API for programs, the pages for people.
 
 mod account_pages;
+mod audit;
 mod describe;
 mod devices;
 pub mod enrol;
 mod etag;
+mod events;
 mod gate;
 mod guards;
 mod guests;
@@ -49,6 +51,7 @@ pub use table::{Needs, Route};
 use crate::access::{Access, Permission};
 use crate::audit::Audit;
 use crate::config::Site;
+use crate::events::Events;
 use crate::store::{GatewayId, Store};
 use crate::traffic::Traffic;
 use crate::ui;
@@ -73,6 +76,8 @@ pub struct ConsoleState {
     pub site: Arc<Site>,
     /// What was carried, and what may be.
     pub traffic: Traffic,
+    /// What has just happened.
+    pub events: Events,
     /// Where it is noted down.
     pub audit: Audit,
     /// What the checks in front of the API's routes remember.
@@ -97,7 +102,19 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
-    traffic_table(visits_table(rights_table(table)))
+    audit_table(traffic_table(visits_table(rights_table(table))))
+}
+
+/// What was done, and what happens.
+fn audit_table(table: Table) -> Table {
+    use Needs::{Here, SignedIn};
+    use Permission::{AuditExport, AuditSee};
+    table
+        .add("GET /api/v1/audit", Here(AuditSee), routes!(audit::list))
+        .add("GET /api/v1/audit/head", Here(AuditSee), routes!(audit::head))
+        .add("GET /api/v1/audit/export", Here(AuditExport), routes!(audit::export))
+        // Tells what device.see, gateway.see and audit.see allow.
+        .add("GET /api/v1/events", SignedIn, routes!(events::follow))
 }
 
 /// Who may do what.

@@ -66,13 +66,12 @@ impl Cursor {
 
     /// The key of the entry after which this list goes on.
     pub fn key(&self, list: &str) -> Result<String, Problem> {
-        let wrong = || Problem::new(Kind::BadCursor, "Begin again without `cursor`: this one is not from this list.");
-        let bytes = BASE64URL_NOPAD.decode(self.0.as_bytes()).map_err(|_| wrong())?;
-        let text = String::from_utf8(bytes).map_err(|_| wrong())?;
+        let bytes = BASE64URL_NOPAD.decode(self.0.as_bytes()).map_err(|_| foreign())?;
+        let text = String::from_utf8(bytes).map_err(|_| foreign())?;
         let mut parts = text.splitn(3, '\0');
         match (parts.next(), parts.next(), parts.next()) {
             (Some("1"), Some(from), Some(key)) if from == list => Ok(key.to_owned()),
-            _ => Err(wrong()),
+            _ => Err(foreign()),
         }
     }
 }
@@ -98,6 +97,10 @@ impl PartialSchema for Cursor {
 }
 
 impl ToSchema for Cursor {}
+
+pub(super) fn foreign() -> Problem {
+    Problem::new(Kind::BadCursor, "Begin again without `cursor`: this one is not from this list.")
+}
 
 /// What every list can be asked for.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

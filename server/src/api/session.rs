@@ -12,7 +12,7 @@ use super::guards::caller;
 use super::signed::{From, Signed};
 use super::{ConsoleState, Problem, Strict};
 use crate::access::{Attempt, SessionKind, SignInError};
-use crate::audit::{Action, Actor, ActorKind, Audit, Entry, NotRecorded, Origin};
+use crate::audit::{Action, Actor, ActorKind, Entry, NotRecorded, Origin};
 
 /// Name and password, and the code of the second factor where the person has one.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -63,7 +63,7 @@ pub(super) async fn begin(
     let (code, caller) = (code.as_deref(), caller(&origin));
     let attempt = Attempt { name: &name, password: &password, code, kind: SessionKind::Api, caller };
     let signed_in = state.access.sign_in(attempt).await;
-    note_sign_in(&state.audit, &name, &origin, &signed_in).await?;
+    note_sign_in(&state, &name, &origin, &signed_in).await?;
     let signed_in = signed_in?;
     let token = signed_in.token.expose().to_owned();
     Ok(Json(Begun { token, expires: signed_in.expires }))
@@ -90,13 +90,22 @@ pub(super) async fn end(
 /// Notes down that somebody signed in, or tried to. Who could not be noted down is not let in; who was not let in anyway
 /// does not wait for it.
 pub(super) async fn note_sign_in<T>(
-    audit: &Audit,
+    state: &ConsoleState,
     name: &str,
     origin: &Origin,
     result: &Result<T, SignInError>,
 ) -> Result<(), NotRecorded> {
-    let known = Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Person, name.trim())).from(origin);
-    let stranger = || Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Stranger, name.trim())).from(origin);
+    // Whoever looks after that person sees it, also if it was somebody else who tried. Looked for whether there is such
+    // a person or not, so the time says nothing.
+    let person = match name.trim().parse() {
+        Ok(name) => state.store.person(&name).await.ok().flatten(),
+        Err(_) => None,
+    };
+    let tenant = person.map(|person| person.tenant);
+    let actor = |kind| Actor { tenant, ..Actor::new(kind, name.trim()) };
+    let known = Entry::new(Action::SESSION_BEGIN, actor(ActorKind::Person)).from(origin);
+    let stranger = || Entry::new(Action::SESSION_BEGIN, actor(ActorKind::Stranger)).from(origin);
+    let audit = &state.audit;
     match result {
         Ok(_) => audit.note(known).await,
         // The password was right: it is known who it was.
@@ -105,11 +114,11 @@ pub(super) async fn note_sign_in<T>(
             Ok(())
         }
         Err(error @ (SignInError::Wrong | SignInError::WrongCode | SignInError::Stale | SignInError::Slow(_))) => {
-            audit.note_later(stranger().denied(error.to_string()));
+            audit.note_stranger(stranger().denied(error.to_string()));
             Ok(())
         }
         Err(error) => {
-            audit.note_later(stranger().failed(error.to_string()));
+            audit.note_stranger(stranger().failed(error.to_string()));
             Ok(())
         }
     }

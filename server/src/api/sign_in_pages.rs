@@ -81,7 +81,7 @@ pub(super) async fn sign_in(
     let step = state.access.first_step(attempt).await;
     // Who still needs a code has not signed in yet.
     if !matches!(step, Ok(FirstStep::Code(_) | FirstStep::SetUp(_)))
-        && note_sign_in(&state.audit, &name, &origin, &step).await.is_err()
+        && note_sign_in(&state, &name, &origin, &step).await.is_err()
     {
         return answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault());
     }
@@ -123,7 +123,7 @@ pub(super) async fn second_step(
         Err(error) => return or_trouble(Err(error)),
     };
     let signed_in = state.access.second_step(&half, &code, caller(&origin)).await;
-    if note_sign_in(&state.audit, &who.name, &origin, &signed_in).await.is_err() {
+    if note_sign_in(&state, &who.name, &origin, &signed_in).await.is_err() {
         return answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault());
     }
     match signed_in {
@@ -173,7 +173,7 @@ pub(super) async fn set_up(
     };
     state.audit.note_later(Entry::new(Action::PERSON_FACTOR, person(&who.name)).from(&origin));
     let signed_in = state.access.complete(&half, &who, caller(&origin)).await;
-    if note_sign_in(&state.audit, &who.name, &origin, &signed_in).await.is_err() {
+    if note_sign_in(&state, &who.name, &origin, &signed_in).await.is_err() {
         return answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault());
     }
     match signed_in {

@@ -22,6 +22,8 @@ pub enum Needs {
     SignedIn,
     /// This permission on anything at all, or else 403; on what, the handler looks at.
     May(Permission),
+    /// This permission in their own organisation as a whole, or else 403.
+    Here(Permission),
     /// This permission for what the path names, which the handler looks at; or else it does not exist, 404.
     On(Permission),
 }
@@ -33,6 +35,7 @@ impl Needs {
             Self::Nothing => "nobody in particular".to_owned(),
             Self::SignedIn => "signed in".to_owned(),
             Self::May(permission) => permission.to_string(),
+            Self::Here(permission) => format!("{permission} in one's own organisation"),
             Self::On(permission) => format!("{permission} on what the path names"),
         }
     }

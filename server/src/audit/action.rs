@@ -110,6 +110,10 @@ actions! {
     STREAM_BEGIN = "stream.begin";
     /// A stream to a service ended.
     STREAM_END = "stream.end";
+    /// Somebody uses a device's pages; noted once in a while.
+    PAGE_OPEN = "page.open";
+    /// A connection that carried pages ended.
+    PAGE_CLOSE = "page.close";
     /// The configuration of the server changed.
     CONFIG_CHANGE = "config.change";
     /// The audit was exported.

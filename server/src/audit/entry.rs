@@ -235,7 +235,7 @@ impl Entry {
     }
 
     /// As it is kept.
-    pub(super) fn record(self, at: Timestamp) -> Record {
+    pub(crate) fn record(self, at: Timestamp) -> Record {
         let Self { actor, origin, action, target, outcome, details, carried } = self;
         let (result, reason) = match outcome {
             Outcome::Ok => ("ok", None),

@@ -8,23 +8,35 @@
 mod action;
 mod chain;
 mod entry;
+mod flood;
+pub mod forward;
+pub mod keep;
 mod limits;
+mod run;
+mod streams;
+mod verify;
+pub mod view;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 pub use action::Action;
 pub use chain::{Hash, Mark, hash, next};
 pub use entry::{Actor, ActorKind, Carried, Entry, Origin, Outcome, Record, Target, harmless};
+pub use run::{Aside, AsideError};
+pub use streams::Streams;
+pub use verify::{Broken, Whole, verify};
 
 use crate::store::Store;
+use flood::Flood;
 use writer::{Job, Writer};
 
 /// A row of the audit.
@@ -53,6 +65,7 @@ struct Inner {
     /// One at a time looks whether entries can be written again.
     looking: Semaphore,
     looked: Mutex<Option<Instant>>,
+    strangers: Mutex<Flood>,
     task: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -62,6 +75,7 @@ struct Shared {
     lost: AtomicU64,
     lost_ever: AtomicU64,
     written: broadcast::Sender<Arc<Row>>,
+    woken: Notify,
 }
 
 impl Audit {
@@ -74,11 +88,13 @@ impl Audit {
             lost: AtomicU64::new(0),
             lost_ever: AtomicU64::new(0),
             written,
+            woken: Notify::new(),
         });
         let mut task = JoinSet::new();
         task.spawn(Writer::new(store, shared.clone()).run(jobs));
         let (looking, looked, task) = (Semaphore::new(1), Mutex::default(), Mutex::new(Some(task)));
-        Self { inner: Arc::new(Inner { queue, shared, looking, looked, task }) }
+        let strangers = Mutex::new(Flood::new(std::time::Instant::now()));
+        Self { inner: Arc::new(Inner { queue, shared, looking, looked, strangers, task }) }
     }
 
     /// Writes an entry, and waits until it is on disk.
@@ -92,6 +108,18 @@ impl Audit {
         let job = Job::Write(Box::new(entry.record(Timestamp::now())), None);
         if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = self.inner.queue.try_send(job) {
             self.inner.shared.lose(std::slice::from_ref(&job));
+        }
+    }
+
+    /// Writes down what a stranger tried, some time soon. Of a flood of attempts only some are written, with how many more
+    /// there were.
+    pub fn note_stranger(&self, entry: Entry) {
+        let admitted =
+            self.inner.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(std::time::Instant::now());
+        match admitted {
+            Some(0) => self.note_later(entry),
+            Some(more) => self.note_later(entry.with("attempts_left_out", more)),
+            None => {}
         }
     }
 
@@ -109,6 +137,16 @@ impl Audit {
         }
         *looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.written(Job::Look).await
+    }
+
+    /// Wakes who sends rows on: some may have been written by another process, or by other hands than the writer's.
+    pub fn wake(&self) {
+        self.inner.shared.woken.notify_waiters();
+    }
+
+    /// Resolves when rows may have been written.
+    pub fn woken(&self) -> Notified<'_> {
+        self.inner.shared.woken.notified()
     }
 
     /// Entries that were lost since the server started.

@@ -73,6 +73,7 @@ impl Writer {
                     // Nobody may be following.
                     let _ = self.shared.written.send(Arc::new(row));
                 }
+                self.shared.woken.notify_waiters();
                 answer(batch, Ok(()));
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of `linkspan-server`, and what each question answers.
 
 mod account;
+mod audit;
 mod data;
 mod enrolment;
 mod gateway;
@@ -81,6 +82,11 @@ pub(crate) enum Command {
     Tenant {
         #[command(subcommand)]
         command: tenant::Command,
+    },
+    /// Who did what.
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
     },
     /// A completion script for a shell.
     Completion {
@@ -183,6 +189,7 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
         Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
         Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
+        Command::Audit { command } => audit::answer(&place.store().await?, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "linkspan-server", &mut script);
@@ -194,6 +201,7 @@ pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> 
 /// What the configuration names must be there and fit; nothing is made or opened.
 fn check(config: &Config) -> Result<(), Exit> {
     linkspan_server::check_certificate(config).map_err(|error| Exit::new(CONFIG, error))?;
+    linkspan_server::check_audit(config).map_err(|error| Exit::new(CONFIG, error))?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

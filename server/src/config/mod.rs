@@ -1,5 +1,6 @@
 //! The server's configuration: parsed once, all mistakes at once, into types that need no second look.
 
+mod audit;
 mod parse;
 mod reader;
 mod site;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use linkspan_protocol::limits;
 
+pub use audit::Audit;
 pub use reader::Problem;
 pub use site::Site;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub traffic: Traffic,
     /// How gateways prove who they are.
     pub gateways: Gateways,
+    /// How long entries of the audit are kept, and where they are sent.
+    pub audit: Audit,
     /// Bounds that keep one party from using up what all need.
     pub limits: Limits,
 }
@@ -216,6 +220,7 @@ impl Config {
             access: Access::default(),
             traffic: Traffic::default(),
             gateways: Gateways::default(),
+            audit: Audit::default(),
             limits: Limits::default(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use linkspan_protocol::limits::MEMORY_MIN;
 
+use super::audit::audit;
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
 use super::{Access, Config, Gateways, Limits, Listen, SecondFactor, Site, Store, Tls, Traffic, sqlite_in};
@@ -14,7 +15,7 @@ use super::{Access, Config, Gateways, Limits, Listen, SecondFactor, Site, Store,
 pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::of(source);
     let table = parse_table(source, &mut problems);
-    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "gateways", "limits"];
+    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "gateways", "audit", "limits"];
     let root = Section::root(&table, &keys, &mut problems);
     let state_dir = root
         .text("state_dir", &mut problems, |text| path_from(base, text))
@@ -26,10 +27,11 @@ pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let access = access(&root, &mut problems);
     let traffic = traffic(&root, &mut problems);
     let gateways = gateways(&root, &mut problems);
+    let audit = audit(&root, base, &mut problems);
     let limits = limits(&root, &mut problems);
     match (site, tls, problems.into_sorted()) {
         (Some(site), Some(tls), none) if none.is_empty() => {
-            Ok(Config { state_dir, listen, site, tls, store, access, traffic, gateways, limits })
+            Ok(Config { state_dir, listen, site, tls, store, access, traffic, gateways, audit, limits })
         }
         (_, _, problems) => Err(problems),
     }
@@ -191,7 +193,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("`{text}` is not an address and port; write `0.0.0.0:443`, or `[::]:443` for IPv6"))
 }
 
-fn path_from(base: &Path, text: &str) -> Result<PathBuf, String> {
+pub(super) fn path_from(base: &Path, text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {
         return Err("a path may not be empty; leave the key out instead".to_owned());
     }
@@ -264,6 +266,7 @@ mod tests {
         assert_eq!(shown.limits, Limits::default());
         assert_eq!(shown.access, Access::default());
         assert_eq!(shown.gateways, Gateways::default());
+        assert_eq!(shown.audit, crate::config::Audit::default());
         for key in [
             "state_dir",
             "https",
@@ -280,6 +283,11 @@ mod tests {
             "session_lifetime",
             "session_idle",
             "second_factor",
+            "keep_days",
+            "syslog",
+            "webhook",
+            "webhook_secret_file",
+            "ca_file",
             "max_connections",
             "api_requests",
             "drain",
@@ -351,7 +359,8 @@ mod tests {
             "line 12, column 7: PostgreSQL is not available in this version; write `sqlite:/path/linkspan.db`",
             "line 14, column 9: `soon` is not a time; write `30s`, `5m` or `12h`",
             "line 15, column 19: `max_connections` is a whole number from 16 to 10000000, without quotes",
-            "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, traffic, gateways, limits",
+            "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, traffic, \
+             gateways, audit, limits",
         ];
         assert_eq!(problems(source), expected);
     }

@@ -15,12 +15,16 @@ use tracing::{info, warn};
 use super::hear::{self, Heard};
 use super::registry::{Admission, Candidate, Registered};
 use super::{Gate, PING_AFTER_LONGEST, SERVER_PING_AFTER, SERVER_PING_LATER, revocation};
+use crate::events::Gateway;
+use crate::rights::TenantId;
 use crate::store::{DataCap, GatewayId, LinkCount, Seen};
 
 /// One gateway.
 pub(super) struct Member<'a> {
     pub(super) gate: &'a Gate,
     pub(super) id: GatewayId,
+    /// Whose it is; known once it is let in.
+    pub(super) tenant: Option<TenantId>,
     pub(super) name: GatewayName,
     pub(super) link: LinkHandle,
     /// How long the session outlives its link.
@@ -54,6 +58,7 @@ impl Member<'_> {
         let is_current = self.registered.as_ref().is_some_and(Registered::is_current);
         if is_current && self.link.detached_for().is_some() && !self.link.has_ended() {
             info!(gateway = %self.name, waits_s = self.within.as_secs(), "gateway lost: {end}");
+            self.gate.teller.lost(&self.told());
             self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: None });
             tokio::select! {
                 () = self.gate.keeping.wait(&self.link, self.within) => {}
@@ -65,6 +70,7 @@ impl Member<'_> {
 
     pub(super) fn came_back(&self, peer: SocketAddr, agent: &str) {
         info!(gateway = %self.name, %peer, agent, "gateway connected again; its session goes on");
+        self.gate.teller.came_back(&self.told());
         self.gate.metrics.links_admitted.inc();
         self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: Some(agent.to_owned()) });
     }
@@ -75,14 +81,19 @@ impl Member<'_> {
             Ok((registered, admission)) => {
                 self.registered = Some(registered);
                 self.gate.metrics.links_admitted.inc();
-                match admission {
+                let older = match admission {
                     Admission::First | Admission::Reconnected => {
                         info!(gateway = %self.name, %peer, agent, "gateway connected");
+                        None
                     }
                     Admission::TookOver(older) => {
                         warn!(gateway = %self.name, %peer, %older, "another process with this gateway's identity took over");
+                        Some(older)
                     }
-                }
+                };
+                // If the database does not say whose it is, only who stands above all organisations hears of it.
+                self.tenant = self.gate.store.gateway_tenant(self.id).await.ok().flatten();
+                self.gate.teller.connected(&self.told(), peer, agent, older);
                 self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: Some(agent.to_owned()) });
             }
             Err(in_use) => {
@@ -151,9 +162,10 @@ impl Member<'_> {
     }
 
     async fn take_devices(&self, devices: &[DeviceReport], mut refused: Vec<DeviceRefused>) {
-        match self.gate.store.report_devices(self.id, devices).await {
-            Ok(more) => {
-                refused.extend(more);
+        match self.gate.store.take_devices(self.id, devices).await {
+            Ok(taken) => {
+                refused.extend(taken.refused);
+                self.gate.teller.changed(&self.told(), taken.changed);
                 self.answer(&ServerToGateway::DevicesTaken { refused });
             }
             Err(error) => {
@@ -184,7 +196,12 @@ impl Member<'_> {
         }
     }
 
+    fn told(&self) -> Gateway {
+        Gateway { id: self.id, name: self.name.clone(), tenant: self.tenant }
+    }
+
     fn leave(self, end: &LinkEnd) {
+        let gateway = self.told();
         let Some(registered) = self.registered else { return };
         let current = registered.is_current();
         drop(registered);
@@ -193,6 +210,7 @@ impl Member<'_> {
             return;
         }
         info!(gateway = %self.name, "gateway disconnected: {end}");
+        self.gate.teller.disconnected(&gateway, end.to_string());
         self.gate.presence.note(self.id, Seen { at: Timestamp::now(), agent: None });
     }
 }

@@ -7,6 +7,7 @@ pub mod presence;
 pub mod registry;
 pub mod revocation;
 mod rush;
+pub mod tell;
 mod waiting;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use self::member::Member;
 use self::presence::Presence;
 use self::registry::{Candidate, NoSession, Registry};
 use self::rush::{Arriving, Rush};
+use self::tell::Teller;
 pub use self::waiting::Keeping;
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
@@ -101,6 +103,7 @@ pub struct Gate {
     /// When gateways are asked to come back after a restart; decided once, while all are still here.
     returning: Arc<OnceLock<(u32, u32)>>,
     traffic: Traffic,
+    teller: Teller,
     stop: CancellationToken,
 }
 
@@ -110,13 +113,26 @@ impl Gate {
         store: Store,
         registry: Registry,
         metrics: Arc<Metrics>,
-        (presence, traffic): (Presence, Traffic),
+        (presence, traffic, teller): (Presence, Traffic, Teller),
         stop: CancellationToken,
     ) -> Self {
         let doorkeeper = Doorkeeper::new(store.clone(), Duration::ZERO);
         let server_keys = watch::channel(Vec::new()).1;
         let (keeping, rush, returning) = (Keeping::default(), Rush::default(), Arc::default());
-        Self { store, registry, metrics, doorkeeper, presence, traffic, keeping, rush, returning, server_keys, stop }
+        Self {
+            store,
+            registry,
+            metrics,
+            doorkeeper,
+            presence,
+            traffic,
+            teller,
+            keeping,
+            rush,
+            returning,
+            server_keys,
+            stop,
+        }
     }
 
     /// The same, for gateways with certificates: they are let in for `grace` after their end, and told how to know this
@@ -170,6 +186,10 @@ impl Gate {
             Ok(proven) => self.welcome(socket, peer, proven, hello).await,
             Err(refused) => {
                 info!(gateway = %hello.name, %peer, reason = ?refused.reason, "gateway refused");
+                // Who is only asked to come back later was not turned away.
+                if refused.reason != RefusedReason::Busy {
+                    self.teller.refused(&hello.name, peer, &refused.text);
+                }
                 self.refuse(&mut socket, &refused).await;
                 None
             }
@@ -230,7 +250,8 @@ impl Gate {
             Ok((registered, link, resumed)) => {
                 let within = self.keeping.within(hello.resume_within_s);
                 let Proven { id, name, epoch, change } = proven;
-                let member = Member { gate: self, id, name, link, within, registered: Some(registered) };
+                let tenant = self.store.gateway_tenant(id).await.ok().flatten();
+                let member = Member { gate: self, id, tenant, name, link, within, registered: Some(registered) };
                 let answer = self.answer(resume.session.clone(), Some(resumed.received()));
                 if let Err(error) = handshake::welcome(&mut socket, &answer).await {
                     info!(gateway = %member.name, %peer, %error, "gateway left during the handshake");
@@ -285,7 +306,7 @@ impl Gate {
         let Proven { id, name, epoch, change } = proven;
         let (instance, yielding) = (hello.instance, hello.yielding);
         let candidate = Candidate { link: link.clone(), session, instance, yielding, peer, epoch };
-        let mut member = Member { gate: self, id, name, link, within, registered: None };
+        let mut member = Member { gate: self, id, tenant: None, name, link, within, registered: None };
         member.admit(candidate, &hello.agent).await;
         if self.registry.identity_change() != change {
             member.look_again(epoch).await;

@@ -17,6 +17,15 @@ const SERVICES_MAX: usize = 64;
 /// Bytes of one device's report, pinned certificates included.
 const REPORT_MAX: usize = 64 * 1024;
 
+/// What came of a gateway's report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// The devices that cannot be taken.
+    pub(crate) refused: Vec<DeviceRefused>,
+    /// Those that are new, changed or gone.
+    pub(crate) changed: Vec<DeviceName>,
+}
+
 /// A device, and the gateway it stands behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -59,10 +68,16 @@ impl Store {
         id: GatewayId,
         devices: &[DeviceReport],
     ) -> Result<Vec<DeviceRefused>, StoreError> {
+        Ok(self.take_devices(id, devices).await?.refused)
+    }
+
+    /// The same, with what is not as it was.
+    pub(crate) async fn take_devices(&self, id: GatewayId, devices: &[DeviceReport]) -> Result<Taken, StoreError> {
         let (reports, mut refused) = acceptable(devices);
         // A fleet that comes back says what it said before: that costs no write, and no wait for other writers.
-        if self.has_reported(id, &reports).await? {
-            return Ok(refused);
+        let mut changed = self.changed_by(id, &reports).await?;
+        if changed.is_empty() {
+            return Ok(Taken { refused, changed });
         }
         // Tags and services decide who may do what, so this is a change of that too.
         let mut write = self.change().await?;
@@ -73,20 +88,28 @@ impl Store {
             let done = sqlx::query(sql).bind(name.as_str()).bind(id.0).bind(report).execute(&mut *write).await?;
             if done.rows_affected() == 0 {
                 let reason = "this name is taken on the server; choose another one".to_owned();
+                changed.retain(|changed| changed != name);
                 refused.push(DeviceRefused { name: name.clone(), reason });
             }
         }
         write.commit().await?;
-        Ok(refused)
+        Ok(Taken { refused, changed })
     }
 
-    /// Whether these, and no others, are kept as this gateway's devices.
-    async fn has_reported(&self, id: GatewayId, reports: &HashMap<&DeviceName, String>) -> Result<bool, StoreError> {
+    /// The devices of a gateway that are not kept as they are reported: new, changed or gone.
+    async fn changed_by(
+        &self,
+        id: GatewayId,
+        reports: &HashMap<&DeviceName, String>,
+    ) -> Result<Vec<DeviceName>, StoreError> {
         let sql = "SELECT name, report FROM devices WHERE gateway_id = $1";
         let kept: Vec<(String, String)> = sqlx::query_as(sql).bind(id.0).fetch_all(&self.pool).await?;
         let kept: HashMap<&str, &str> = kept.iter().map(|(name, report)| (name.as_str(), report.as_str())).collect();
-        let same = |(name, report): (&&DeviceName, &String)| kept.get(name.as_str()) == Some(&report.as_str());
-        Ok(kept.len() == reports.len() && reports.iter().all(same))
+        let other = |(name, report): &(&&DeviceName, &String)| kept.get(name.as_str()) != Some(&report.as_str());
+        let new = reports.iter().filter(other).map(|(name, _)| (*name).clone());
+        let known: HashSet<&str> = reports.keys().map(|name| name.as_str()).collect();
+        let gone = kept.keys().filter(|name| !known.contains(*name)).filter_map(|name| name.parse().ok());
+        Ok(new.chain(gone).collect())
     }
 
     /// The device of this name.

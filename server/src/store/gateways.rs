@@ -76,6 +76,13 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Whose a gateway is; none if it is not there any more.
+    pub(crate) async fn gateway_tenant(&self, id: GatewayId) -> Result<Option<TenantId>, StoreError> {
+        let sql = "SELECT tenant_id FROM gateways WHERE id = $1";
+        let row: Option<(i64,)> = sqlx::query_as(sql).bind(id.0).fetch_optional(&self.pool).await?;
+        Ok(row.map(|(tenant,)| TenantId(tenant)))
+    }
+
     /// All gateways, by name.
     pub async fn gateways(&self) -> Result<Vec<Gateway>, StoreError> {
         type Row = (i64, i64, String, Option<String>, Option<i64>, i64);

@@ -33,7 +33,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
-pub use audit::AuditEnds;
+pub use audit::{AuditEnds, AuditSearch};
 pub use claims::Claim;
 pub use devices::Device;
 pub use enrolments::{Arrival, Decided, Enrolment, EnrolmentId, Landing, ProvisioningKey};

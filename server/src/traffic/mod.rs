@@ -23,6 +23,7 @@ pub use self::book::{Level, Standing};
 pub use self::live::{Ending, Live, Passage, StreamEnd};
 use self::meters::Meters;
 pub use self::stream::Metered;
+use crate::audit::{Audit, Streams};
 use crate::store::{LinkCount, Month, TrafficSum};
 
 /// Knows all streams that are open now, and what was carried this month. Clones share what they know.
@@ -37,12 +38,14 @@ struct Inner {
     next: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Live>>>,
     book: Mutex<Book>,
+    noted: Option<Streams>,
 }
 
 impl Traffic {
-    /// Nothing carried yet; months begin and end in this zone.
-    pub fn new(zone: TimeZone) -> Self {
+    /// Nothing carried yet; months begin and end in this zone. Streams are noted down in the audit, if there is one.
+    pub fn new(zone: TimeZone, audit: Option<Audit>) -> Self {
         let book = Mutex::new(Book::new(Month::of(Timestamp::now(), &zone)));
+        let noted = audit.map(Streams::new);
         Self {
             inner: Arc::new(Inner {
                 meters: Meters::default(),
@@ -50,12 +53,16 @@ impl Traffic {
                 next: AtomicU64::new(0),
                 open: Mutex::default(),
                 book,
+                noted,
             }),
         }
     }
 
     /// Puts a stream that was just opened under the meter.
     pub fn meter(&self, stream: Stream, passage: Passage) -> Metered {
+        if let Some(noted) = &self.inner.noted {
+            noted.begun(&passage);
+        }
         let live = Arc::new(Live::new(passage, stream.resetter()));
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.open_now().insert(number, live.clone());
@@ -106,6 +113,9 @@ impl Traffic {
     fn ended(&self, number: u64, live: &Live, end: &StreamEnd<'_>) {
         self.open_now().remove(&number);
         self.inner.meters.ended(end);
+        if let Some(noted) = &self.inner.noted {
+            noted.ended(end);
+        }
         let mut book = self.book();
         let sum = TrafficSum { streams: 1, ..live.take() };
         book.add(end.passage, sum);

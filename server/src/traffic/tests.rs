@@ -39,7 +39,7 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(near.run().await) });
         tasks.spawn(async move { drop(far.run().await) });
-        Self { traffic: Traffic::new(TimeZone::UTC), server, gateway, tasks }
+        Self { traffic: Traffic::new(TimeZone::UTC, None), server, gateway, tasks }
     }
 
     /// A stream of this person, at both its ends.

@@ -12,8 +12,10 @@ use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
 use linkspan_server::api::{ConsoleState, Memory, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, SecondFactor, Site};
+use linkspan_server::events::Events;
 use linkspan_server::store::{Store, User};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -54,8 +56,9 @@ impl House {
             access: access.clone(),
             store: store.clone(),
             online: Arc::new(|_| None),
-            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC),
+            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
             audit: Audit::start(store.clone()),
+            events: Events::new(CancellationToken::new()),
             memory: Memory::new(0),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
         };

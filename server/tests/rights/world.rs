@@ -12,9 +12,11 @@ use linkspan_server::access::{Access, Passwords, Role};
 use linkspan_server::api::{ConsoleState, Memory, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
+use linkspan_server::events::Events;
 use linkspan_server::rights::TenantId;
 use linkspan_server::store::{NewUser, Store, UserKind};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 const PASSWORD: &str = "correct horse";
@@ -83,8 +85,9 @@ impl World {
             store: store.clone(),
             online: Arc::new(|_| None),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 443 }),
-            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC),
+            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
             audit: Audit::start(store.clone()),
+            events: Events::new(CancellationToken::new()),
             memory: Memory::new(0),
         };
         let router = console_router(state.clone());

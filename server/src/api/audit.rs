@@ -1,0 +1,215 @@
+//! `/api/v1/audit`: searching the audit, taking it away as a file, and the hash that proves it later.
+
+use std::collections::VecDeque;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::HeaderValue;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::signed::{From, Signed};
+use super::{Asked, ConsoleState, Cursor, Limit, Problem};
+use crate::access::{Permission, Principal, Target};
+use crate::audit::view::{CSV_HEAD, RowView, csv_line, json_line};
+use crate::audit::{Action, Entry};
+use crate::store::{AuditSearch, Store, StoreError};
+
+/// The list's name in cursors.
+const LIST: &str = "audit";
+/// Rows of an export read at once.
+const AT_ONCE: usize = 500;
+
+/// How an entry ended.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ResultWord {
+    Ok,
+    Denied,
+    Failed,
+}
+
+/// How an export is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Form {
+    /// One JSON object a line.
+    #[default]
+    Jsonl,
+    /// A table.
+    Csv,
+}
+
+/// What is looked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Sought {
+    /// From this time on (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Who.
+    actor: Option<String>,
+    /// What: a whole name (`gateway.add`), or its first word (`gateway`).
+    action: Option<String>,
+    /// On which gateway.
+    gateway: Option<String>,
+    /// On which device.
+    device: Option<String>,
+    /// With which result.
+    #[param(inline)]
+    result: Option<ResultWord>,
+    /// How many entries at most.
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+    /// `next` of the page before.
+    #[param(inline)]
+    cursor: Option<Cursor>,
+}
+
+/// What is taken away.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// From this time on (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// `jsonl` (the default) or `csv`.
+    #[serde(default)]
+    #[param(inline)]
+    format: Form,
+}
+
+/// Entries, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Entries {
+    entries: Vec<RowView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
+}
+
+/// The end of the chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Head {
+    /// Number of the last entry.
+    seq: i64,
+    /// Its hash. Kept elsewhere, it proves later that no entry up to this one was changed.
+    hash: String,
+    /// Number of the last entry that became too old and was taken away.
+    first: i64,
+    /// Entries that could not be written since the server started.
+    lost: u64,
+}
+
+/// Entries of one's own organisation; of all, and of the server itself, for who stands above them.
+#[utoipa::path(get, path = "/api/v1/audit", params(Sought), responses((status = 200, body = Entries)))]
+pub(super) async fn list(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Asked(asked): Asked<Sought>,
+) -> Result<Json<Entries>, Problem> {
+    let after = asked.cursor.as_ref().map(place_in).transpose()?;
+    let search = AuditSearch {
+        from: asked.from,
+        until: asked.until,
+        actor: asked.actor,
+        action: asked.action,
+        gateway: asked.gateway,
+        device: asked.device,
+        result: asked.result.map(|word| format!("{word:?}").to_lowercase()),
+        tenant: tenant_of(&who),
+    };
+    let limit = asked.limit.get();
+    let mut rows = state.store.search_audit(&search, after, limit + 1).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more);
+    let next = next.map(|row| Cursor::after(LIST, &format_args!("{}:{}", row.record.at, row.mark.seq)));
+    Ok(Json(Entries { entries: rows.iter().map(RowView::from).collect(), next }))
+}
+
+/// All entries of a time as a file, in the order in which they were written.
+#[utoipa::path(get, path = "/api/v1/audit/export", params(Wanted), responses(
+    (status = 200, description = "The entries.", content((String = "application/jsonl"), (String = "text/csv"))),
+))]
+pub(super) async fn export(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    From(origin): From,
+    Asked(asked): Asked<Wanted>,
+) -> Result<Response, Problem> {
+    let Wanted { from, until, format } = asked;
+    let entry = Entry::new(Action::AUDIT_EXPORT, &who).from(&origin);
+    let told = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    state.audit.note(entry.with("from", told(from)).with("until", told(until))).await?;
+    let search = AuditSearch { from, until, tenant: tenant_of(&who), ..AuditSearch::default() };
+    let (kind, name, head) = match format {
+        Form::Jsonl => ("application/jsonl", "attachment; filename=\"audit.jsonl\"", ""),
+        Form::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"audit.csv\"", CSV_HEAD),
+    };
+    let mut response = Body::from_stream(lines(state.store, search, format, head)).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
+    Ok(response)
+}
+
+/// The end of the chain: an anchor to be kept elsewhere.
+#[utoipa::path(get, path = "/api/v1/audit/head", responses((status = 200, body = Head)))]
+pub(super) async fn head(State(state): State<ConsoleState>) -> Result<Json<Head>, Problem> {
+    let ends = state.store.audit_ends().await?;
+    let (seq, hash) = (ends.end.seq, ends.end.hash.to_string());
+    Ok(Json(Head { seq, hash, first: ends.start.seq, lost: state.audit.lost() }))
+}
+
+/// The organisation whose entries somebody may see; none for who stands above them all.
+pub(super) fn tenant_of(who: &Principal) -> Option<String> {
+    let above = who.may(Permission::ServerSee, &Target::Server);
+    (!above).then(|| who.tenant.to_string())
+}
+
+/// Time and number of the last entry of the page before.
+fn place_in(cursor: &Cursor) -> Result<(i64, i64), Problem> {
+    let key = cursor.key(LIST)?;
+    let (at, seq) = key.split_once(':').unwrap_or_default();
+    let number = |text: &str| text.parse().map_err(|_| super::paging::foreign());
+    Ok((number(at)?, number(seq)?))
+}
+
+/// The lines of an export, read some rows at a time while it is being sent.
+fn lines(
+    store: Store,
+    search: AuditSearch,
+    form: Form,
+    head: &'static str,
+) -> impl stream::Stream<Item = Result<String, StoreError>> + Send {
+    let begin = (Some(0), VecDeque::from([head.to_owned()]));
+    stream::try_unfold(begin, move |(mut after, mut ready)| {
+        let (store, search) = (store.clone(), search.clone());
+        async move {
+            while ready.is_empty() {
+                let Some(seq) = after else { return Ok(None) };
+                let rows = store.audit_after(&search, seq, AT_ONCE).await?;
+                after = rows.last().filter(|_| rows.len() == AT_ONCE).map(|row| row.mark.seq);
+                let line = match form {
+                    Form::Jsonl => json_line,
+                    Form::Csv => csv_line,
+                };
+                ready.extend((!rows.is_empty()).then(|| rows.iter().map(line).collect::<String>()));
+            }
+            Ok(ready.pop_front().map(|text| (text, (after, ready))))
+        }
+    })
+}

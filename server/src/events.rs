@@ -1,0 +1,192 @@
+//! What has just happened, for whoever follows: gateways that come and go, devices, entries of the audit. The last ones are
+//! kept, so that who was away for a moment misses nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use linkspan_protocol::id::{DeviceName, GatewayName};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{Audit, Row};
+use crate::rights::{GatewayId, TenantId};
+
+/// Events that are kept for who comes back, and that who follows may be behind.
+const KEPT: usize = 1024;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A gateway's link began.
+    GatewayConnected(Gateway),
+    /// A gateway's link ended.
+    GatewayDisconnected(Gateway),
+    /// The devices of a gateway are not what they were.
+    DevicesChanged(Gateway, Vec<DeviceName>),
+    /// An entry of the audit was written.
+    Audited(Arc<Row>),
+}
+
+/// The gateway it happened to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gateway {
+    /// In the database.
+    pub id: GatewayId,
+    /// Its name.
+    pub name: GatewayName,
+    /// Whose it is, if that is known.
+    pub tenant: Option<TenantId>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Counts up from the start of the server.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: What,
+}
+
+/// Tells everybody who follows. Clones tell the same.
+#[derive(Clone)]
+pub struct Events {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Ends what follows.
+    closing: CancellationToken,
+    /// Tells this run of the server from others: numbers begin anew with each.
+    run: String,
+    kept: Mutex<VecDeque<Arc<Event>>>,
+    told: broadcast::Sender<Arc<Event>>,
+}
+
+/// What somebody follows: first what they have missed, then what comes.
+pub struct Followed {
+    /// What they have missed.
+    pub missed: Vec<Arc<Event>>,
+    /// Whether there was more than is kept, or another run of the server: they must look at everything anew.
+    pub gap: bool,
+    /// What comes.
+    pub coming: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Events {
+    /// Nothing has happened yet; who follows stops when `closing` is cancelled.
+    pub fn new(closing: CancellationToken) -> Self {
+        let run = format!("{:x}", Timestamp::now().as_millisecond());
+        let inner = Inner { closing, run, kept: Mutex::default(), told: broadcast::channel(KEPT).0 };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// This has happened.
+    pub fn tell(&self, what: What) {
+        let mut kept = self.kept();
+        let number = kept.back().map_or(1, |last| last.number + 1);
+        let event = Arc::new(Event { number, at: Timestamp::now(), what });
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event.clone());
+        // Under the lock, so that everybody hears of events in the order of their numbers. Nobody may be following.
+        let _ = self.inner.told.send(event);
+    }
+
+    /// Follows from after the event with this id on; from now on, if there is none.
+    pub fn follow(&self, last: Option<&str>) -> Followed {
+        let kept = self.kept();
+        let coming = self.inner.told.subscribe();
+        let Some(last) = last else { return Followed { missed: Vec::new(), gap: false, coming } };
+        let number = last.strip_prefix(&self.inner.run).and_then(|rest| rest.strip_prefix('-')?.parse::<u64>().ok());
+        let newest = kept.back().map_or(0, |event| event.number);
+        let Some(number) = number.filter(|number| *number <= newest) else {
+            return Followed { missed: Vec::new(), gap: true, coming };
+        };
+        let missed: Vec<_> = kept.iter().filter(|event| event.number > number).cloned().collect();
+        let gap = missed.first().is_some_and(|first| first.number > number + 1);
+        Followed { missed, gap, coming }
+    }
+
+    /// Tells of each entry of the audit, until the end.
+    pub async fn tell_audit(self, audit: Audit) {
+        let mut rows = audit.follow();
+        loop {
+            let row = tokio::select! {
+                row = rows.recv() => row,
+                () = self.inner.closing.cancelled() => return,
+            };
+            match row {
+                Ok(row) => self.tell(What::Audited(row)),
+                // The audit itself has them; only who follows misses some.
+                Err(RecvError::Lagged(rows)) => tracing::debug!(rows, "too many entries at once to tell of each"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Cancelled when everybody who follows must stop.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.inner.closing
+    }
+
+    /// How an event is called by who follows.
+    pub fn id(&self, event: &Event) -> String {
+        format!("{}-{}", self.inner.run, event.number)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn what() -> What {
+        What::GatewayConnected(Gateway {
+            id: GatewayId(7),
+            name: "site12".parse().unwrap(),
+            tenant: Some(TenantId::DEFAULT),
+        })
+    }
+
+    #[test]
+    fn who_was_away_gets_what_was_missed_and_is_told_of_a_gap() {
+        let events = Events::new(CancellationToken::new());
+        for _ in 0..3 {
+            events.tell(what());
+        }
+        let all = events.follow(Some(&format!("{}-0", events.inner.run)));
+        assert_eq!((all.missed.len(), all.gap), (3, false));
+        let last = events.id(&all.missed[1]);
+        let rest = events.follow(Some(&last));
+        assert_eq!((rest.missed.len(), rest.gap), (1, false));
+        assert_eq!(events.follow(None).missed.len(), 0);
+        for strange in ["", "x-1", "1", &format!("{}-4", events.inner.run), &format!("{}--1", events.inner.run)] {
+            let followed = events.follow(Some(strange));
+            assert_eq!((followed.missed.len(), followed.gap), (0, true), "{strange}");
+        }
+        for _ in 0..2 * KEPT {
+            events.tell(what());
+        }
+        let followed = events.follow(Some(&last));
+        assert_eq!((followed.missed.len(), followed.gap), (KEPT, true));
+    }
+
+    #[tokio::test]
+    async fn who_follows_hears_of_each_once_and_in_order() {
+        let events = Events::new(CancellationToken::new());
+        events.tell(what());
+        let mut followed = events.follow(Some(&format!("{}-0", events.inner.run)));
+        events.tell(what());
+        assert_eq!(followed.missed.len(), 1);
+        assert_eq!(followed.coming.recv().await.unwrap().number, 2);
+        assert!(followed.coming.try_recv().is_err());
+    }
+}

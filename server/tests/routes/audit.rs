@@ -1,0 +1,121 @@
+//! The audit over the API: who may read which part of it, how it is searched, and taken away.
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use linkspan_server::audit::{Action, Actor, ActorKind, Entry, verify};
+use serde_json::Value;
+
+use crate::house::{House, PASSWORD};
+
+async fn entries(house: &House, token: &str, query: &str) -> Vec<Value> {
+    let answer = house.ask(&format!("GET /api/v1/audit{query}"), Some(token), None).await;
+    assert_eq!(answer.status, StatusCode::OK, "{query}: {}", answer.body);
+    answer.json()["entries"].as_array().unwrap().clone()
+}
+
+/// Threat 38: lines are injected, and terminals are steered, by what a client says of itself.
+#[tokio::test]
+async fn threat_38_an_entry_is_one_line_whatever_a_client_calls_itself() {
+    let house = House::new().await;
+    // CR and LF cannot come in a header at all; the name in a body may hold anything.
+    let agent = "curl\u{9b}31m \u{202e}evil".as_bytes();
+    let name = "eve\r\n2026-01-01T00:00:00Z ok session.begin admin\u{1b}[2J\u{0}";
+    assert_eq!(house.sign_in_as(name, "wrong", agent).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(house.sign_in_as("viewer", PASSWORD, agent).await.status, StatusCode::OK);
+    let token = house.token("system-admin").await;
+    // The attempt of a stranger does not wait to be written.
+    house.state.audit.note(Entry::new(Action::SERVER_START, Actor::system())).await.unwrap();
+    let all = entries(&house, &token, "?action=session").await;
+    let stranger = all.iter().find(|entry| entry["actor_kind"] == "stranger").unwrap();
+    assert_eq!((&stranger["result"], &stranger["address"]), (&"denied".into(), &"192.0.2.7".into()));
+    let viewer = all.iter().find(|entry| entry["actor"] == "viewer").unwrap();
+    assert_eq!(viewer["client"], "curl\\u{9b}31m \\u{202e}evil");
+    for form in ["jsonl", "csv"] {
+        let file = house.ask(&format!("GET /api/v1/audit/export?format={form}"), Some(&token), None).await.body;
+        let printed = |c: char| !c.is_control() || c == '\n' || c == '\r';
+        assert!(file.chars().all(|c| printed(c) && c != '\u{202e}'), "{file}");
+        let written = house.store.audit_ends().await.unwrap().end.seq;
+        let lines = i64::try_from(file.lines().count()).unwrap();
+        assert_eq!(lines, written + i64::from(form == "csv"), "one line for each entry:\n{file}");
+    }
+    verify(&house.store, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_organisation_reads_its_own_entries() {
+    let house = House::new().await;
+    house.state.audit.note(Entry::new(Action::SERVER_START, Actor::system())).await.unwrap();
+    let (admin, above) = (house.token("admin").await, house.token("system-admin").await);
+    let other = house.token("other-admin").await;
+    let actors = |entries: Vec<Value>| -> Vec<String> {
+        entries.iter().map(|entry| entry["actor"].as_str().unwrap().to_owned()).collect()
+    };
+    let theirs = actors(entries(&house, &other, "").await);
+    assert!(theirs.iter().all(|actor| actor == "other-admin"), "{theirs:?}");
+    let ours = actors(entries(&house, &admin, "").await);
+    assert!(ours.contains(&"admin".into()) && !ours.contains(&"other-admin".into()), "{ours:?}");
+    let all = actors(entries(&house, &above, "").await);
+    assert!(all.contains(&"other-admin".into()) && all.contains(&"linkspan-server".into()), "{all:?}");
+    for role in ["viewer", "operator", "technician", "fleet-admin"] {
+        let token = house.token(role).await;
+        for path in ["audit", "audit/export", "audit/head"] {
+            let answer = house.ask(&format!("GET /api/v1/{path}"), Some(&token), None).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{role} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_are_found_and_come_in_pages() {
+    let house = House::new().await;
+    let token = house.token("system-admin").await;
+    for n in 0..25 {
+        let actor = Actor::new(ActorKind::Person, if n % 5 == 0 { "anna" } else { "otto" });
+        let entry = Entry::new(if n % 2 == 0 { Action::GATEWAY_ADD } else { Action::GATEWAY_REMOVE }, actor);
+        house.state.audit.note(entry.with("n", n)).await.unwrap();
+    }
+    assert_eq!(entries(&house, &token, "?actor=anna").await.len(), 5);
+    assert_eq!(entries(&house, &token, "?action=gateway").await.len(), 25);
+    assert_eq!(entries(&house, &token, "?action=gateway.add&actor=anna").await.len(), 3);
+    assert_eq!(entries(&house, &token, "?result=denied").await.len(), 0);
+    assert_eq!(entries(&house, &token, "?until=2000-01-01T00:00:00Z").await.len(), 0);
+    assert_eq!(entries(&house, &token, "?from=2000-01-01T00:00:00Z&action=gateway").await.len(), 25);
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let answer = house.ask(&format!("GET /api/v1/audit?action=gateway&limit=7{cursor}"), Some(&token), None).await;
+        let page = answer.json();
+        seen.extend(page["entries"].as_array().unwrap().iter().map(|entry| entry["details"]["n"].as_i64().unwrap()));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..25).rev().collect::<Vec<_>>(), "newest first, each once");
+    for bad in ["?limit=0", "?limit=1001", "?cursor=x", "?from=yesterday", "?result=maybe", "?tenant=1"] {
+        let answer = house.ask(&format!("GET /api/v1/audit{bad}"), Some(&token), None).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn taking_the_audit_away_is_noted_down_itself() {
+    let house = House::new().await;
+    let token = house.token("admin").await;
+    let file = house.ask("GET /api/v1/audit/export?format=csv", Some(&token), None).await;
+    assert_eq!(file.headers[CONTENT_TYPE], "text/csv; charset=utf-8; header=present");
+    assert!(file.body.starts_with("seq,time,tenant,") && file.body.contains("audit.export"), "{}", file.body);
+    let head = house.ask("GET /api/v1/audit/head", Some(&token), None).await.json();
+    let anchor = format!("{}:{}", head["seq"], head["hash"].as_str().unwrap());
+    house.token("viewer").await;
+    verify(&house.store, &[anchor.parse().unwrap()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_the_audit_cannot_be_written_nobody_is_let_in() {
+    let house = House::new().await;
+    let token = house.token("admin").await;
+    house.state.audit.close().await;
+    let answer = house.sign_in_as("viewer", PASSWORD, b"x").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not-recorded".into()));
+    assert_eq!(house.ask("GET /api/v1/devices", Some(&token), None).await.status, StatusCode::OK, "looking goes on");
+}

@@ -1,0 +1,126 @@
+//! A server's router with somebody of each role, and another organisation.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, StatusCode};
+use jiff::Timestamp;
+use linkspan_protocol::id::Secret;
+use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
+use linkspan_server::api::{ConsoleState, Memory, console_router};
+use linkspan_server::audit::Audit;
+use linkspan_server::config::{self, Site};
+use linkspan_server::events::Events;
+use linkspan_server::store::{NewUser, Store, UserKind};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+/// Everybody who asks; `stranger` is nobody.
+pub(crate) const EVERYBODY: [&str; 8] =
+    ["stranger", "viewer", "operator", "technician", "fleet-admin", "admin", "system-admin", "other-admin"];
+
+pub(crate) struct House {
+    pub(crate) router: Router,
+    pub(crate) state: ConsoleState,
+    pub(crate) store: Store,
+    pub(crate) closing: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", dir.path().join("test.db").display())).await.unwrap();
+        let hash = Passwords::default().hash(&Secret::new(PASSWORD)).await.unwrap();
+        let roles = [Role::Viewer, Role::Operator, Role::Technician, Role::FleetAdmin, Role::Admin, Role::SystemAdmin];
+        for role in roles {
+            store.add_user(&role.as_str().parse().unwrap(), role, &hash).await.unwrap().unwrap();
+        }
+        let other = store.add_tenant(&"other".parse().unwrap(), "Other").await.unwrap().unwrap();
+        let name = "other-admin".parse().unwrap();
+        let new = NewUser { tenant: other, kind: UserKind::Person, name: &name, password_hash: &hash };
+        store.add_member(new, Some(Role::Admin.into()), "a test").await.unwrap().unwrap();
+        let gateway = store.add_gateway(&"site12".parse().unwrap(), &Secret::new("s")).await.unwrap().unwrap();
+        let plc =
+            json!({"name": "plc1", "services": [{"name": "web", "kind": "http", "host": "10.0.0.1", "port": 80}]});
+        store.report_devices(gateway, &[serde_json::from_value(plc).unwrap()]).await.unwrap();
+        let closing = CancellationToken::new();
+        let state = ConsoleState {
+            access: Access::new(store.clone(), config::Access::default()),
+            store: store.clone(),
+            online: Arc::new(|_| Some(Timestamp::UNIX_EPOCH)),
+            site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
+            audit: Audit::start(store.clone()),
+            traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
+            events: Events::new(closing.clone()),
+            memory: Memory::new(0),
+        };
+        Self { router: console_router(state.clone()), state, store, closing, _dir: dir }
+    }
+
+    /// With a limit of requests per second.
+    pub(crate) fn limited(mut self, per_second: u32) -> Self {
+        self.state.memory = Memory::new(per_second);
+        self.router = console_router(self.state.clone());
+        self
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        // What has no end is not read.
+        let endless = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let body = if endless { String::new() } else { text(body).await };
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Asks as the one whose token this is; with a body, if there is one.
+    pub(crate) async fn ask(&self, line: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        self.send(request.body(Body::from(body.unwrap_or_default().to_owned())).unwrap()).await
+    }
+
+    pub(crate) async fn token(&self, name: &str) -> String {
+        let body = json!({"name": name, "password": PASSWORD}).to_string();
+        let answer = self.ask("POST /api/v1/session", None, Some(&body)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Signs in with this user agent, and with these words.
+    pub(crate) async fn sign_in_as(&self, name: &str, password: &str, agent: &[u8]) -> Answer {
+        let request = Request::post("/api/v1/session")
+            .header(CONTENT_TYPE, "application/json")
+            .header(http::header::USER_AGENT, http::HeaderValue::from_bytes(agent).unwrap())
+            .extension(ClientAddress([192, 0, 2, 7].into()));
+        let body = json!({"name": name, "password": password}).to_string();
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+}
+
+async fn text(body: Body) -> String {
+    String::from_utf8(to_bytes(body, 64 << 20).await.unwrap().to_vec()).unwrap()
+}

@@ -1,0 +1,8 @@
+//! Every route of the API against every role; what is refused however it is asked; the audit and the events over the API.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod audit;
+mod events;
+mod house;
+mod matrix;
+mod refused;
