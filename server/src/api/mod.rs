@@ -23,6 +23,7 @@ mod signed;
 pub mod stream;
 mod table;
 mod traffic;
+mod view_only;
 mod visits;
 mod welcome_pages;
 

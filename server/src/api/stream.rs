@@ -1,7 +1,7 @@
 //! `GET /api/v1/devices/{device}/services/{service}/stream`: a service's bytes as a WebSocket, for SSH, VNC and the rest.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body as AxumBody;
 use axum::extract::{Path, State};
@@ -13,12 +13,14 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::header::ORIGIN;
 use http::{HeaderMap, Request, Response};
+use linkspan_protocol::message::ServiceKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
+use super::view_only::{Filter, Refused};
 use crate::access::ClientAddress;
 use crate::edge::body::Body;
 use crate::edge::doors::{Broken, DeviceStream, Doors, Permit, Purpose, Wish};
@@ -74,11 +76,12 @@ impl<D: Doors> Streams<D> {
         let found = found.ok_or(Fault::Unknown)?;
         let service = found.report.services.iter().find(|known| known.name.as_str() == service);
         let service = service.ok_or(Fault::Unknown)?;
-        match self.doors.may(&visitor, &found, service, Purpose::Stream) {
-            Permit::Full => {}
+        let filter = match self.doors.may(&visitor, &found, service, Purpose::Stream) {
+            Permit::Full => None,
+            Permit::View if service.kind == ServiceKind::Vnc => Some(Mutex::new(Filter::default())),
             Permit::View | Permit::Refused => return Err(Fault::NotAllowed),
             Permit::Unknown => return Err(Fault::Unknown),
-        }
+        };
         let service = service.name.clone();
         let (response, promised) = match upgrade::accept(request, Subprotocol::Offered("binary")) {
             Ok(accepted) => accepted,
@@ -95,7 +98,7 @@ impl<D: Doors> Streams<D> {
         let stream = self.doors.open(&wish).map_err(|no| no.fault(found.last_seen))?;
         self.house.spawn_task(async move {
             match promised.socket(config()).await {
-                Ok(socket) => carry(socket, stream).await,
+                Ok(socket) => carry(socket, stream, filter.as_ref()).await,
                 Err(error) => tracing::debug!(device = %name, %error, "the stream's client went away"),
             }
         });
@@ -130,13 +133,13 @@ enum Ending {
 }
 
 /// Carries bytes both ways until both directions have ended or one side fails.
-async fn carry<S: DeviceStream>(socket: Socket, stream: S) {
+async fn carry<S: DeviceStream>(socket: Socket, stream: S, filter: Option<&Mutex<Filter>>) {
     let (mut sink, mut source) = socket.split();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let ending = {
         let up_ended = CancellationToken::new();
-        let mut up = std::pin::pin!(up::<S>(&mut source, &mut writer, &up_ended));
-        let mut down = std::pin::pin!(down::<S>(&mut reader, &mut sink));
+        let mut up = std::pin::pin!(up::<S>(&mut source, &mut writer, filter, &up_ended));
+        let mut down = std::pin::pin!(down::<S>(&mut reader, filter, &mut sink));
         let mut down_ended = false;
         loop {
             tokio::select! {
@@ -172,6 +175,7 @@ async fn carry<S: DeviceStream>(socket: Socket, stream: S) {
 async fn up<S: DeviceStream>(
     source: &mut SplitStream<Socket>,
     writer: &mut WriteHalf<S>,
+    filter: Option<&Mutex<Filter>>,
     ended: &CancellationToken,
 ) -> Ending {
     while let Some(Ok(message)) = source.next().await {
@@ -183,7 +187,11 @@ async fn up<S: DeviceStream>(
                 ended.cancel();
                 writer.shutdown().await
             }
-            Message::Binary(bytes) => writer.write_all(&bytes).await,
+            Message::Binary(bytes) => match filter.map(|filter| lock(filter).said(&bytes)) {
+                None => writer.write_all(&bytes).await,
+                Some(Ok(heard)) => writer.write_all(&heard).await,
+                Some(Err(Refused(why))) => return Ending::Rule(CloseCode::Policy, why),
+            },
             Message::Text(_) => return Ending::Rule(CloseCode::Unsupported, "a raw stream is binary messages"),
             Message::Close(_) => return Ending::Gone,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
@@ -196,17 +204,28 @@ async fn up<S: DeviceStream>(
 }
 
 /// Device to client, until the device ends its direction.
-async fn down<S: DeviceStream>(reader: &mut ReadHalf<S>, sink: &mut SplitSink<Socket, Message>) -> Result<(), Ending> {
+async fn down<S: DeviceStream>(
+    reader: &mut ReadHalf<S>,
+    filter: Option<&Mutex<Filter>>,
+    sink: &mut SplitSink<Socket, Message>,
+) -> Result<(), Ending> {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(limits::STREAM_READ);
         let read = reader.read_buf(&mut buffer).await.map_err(|error| Ending::Fault(S::fault(&error)))?;
+        if let Some(filter) = filter {
+            lock(filter).heard(&buffer);
+        }
         let message = if read == 0 { Bytes::new() } else { buffer.split().freeze() };
         sink.send(Message::Binary(message)).await.map_err(|_| Ending::Gone)?;
         if read == 0 {
             return Ok(());
         }
     }
+}
+
+fn lock(filter: &Mutex<Filter>) -> MutexGuard<'_, Filter> {
+    filter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Close codes of our own mirror the HTTP status a page would have.
