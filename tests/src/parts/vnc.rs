@@ -21,6 +21,21 @@ pub struct Vnc {
 impl Vnc {
     /// Starts the server and a clock on its screen.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::showing(folder, &["xclock", "-geometry", "300x300+100+80", "-bg", "white"]).await
+    }
+
+    /// Starts the server and, over the whole of its screen, a window that writes down each key and each button.
+    pub async fn start_listening(folder: &Path) -> Result<Self> {
+        let listener = ["stdbuf", "-oL", "xev", "-geometry", "640x480+0+0", "-event", "keyboard", "-event", "button"];
+        Self::showing(folder, &listener).await
+    }
+
+    /// What the window has written down.
+    pub fn heard(&self) -> String {
+        self.client.output()
+    }
+
+    async fn showing(folder: &Path, program: &[&str]) -> Result<Self> {
         let port = free_port()?;
         // A display's number names a Unix socket on the machine; the port is free, so the number most likely is too.
         let display = format!(":{port}");
@@ -29,9 +44,10 @@ impl Vnc {
         command.args(["-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-ac"]);
         let mut server = Process::start("xtigervnc", command, folder)?;
         server.until("Xtigervnc", async || accepts(loopback(port)).await).await?;
-        let mut command = bound_command("xclock");
-        command.env("DISPLAY", &display).args(["-geometry", "300x300+100+80", "-bg", "white"]);
-        let client = Process::start("xclock", command, folder)?;
+        let (name, arguments) = program.split_first().context("no program")?;
+        let mut command = bound_command(name);
+        command.env("DISPLAY", &display).args(arguments);
+        let client = Process::start("x-client", command, folder)?;
         Ok(Self { client, server, port })
     }
 

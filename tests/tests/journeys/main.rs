@@ -16,6 +16,7 @@ mod raw_stream;
 mod redial;
 mod resilience;
 mod resume;
+mod rights;
 mod site;
 mod ssh;
 mod vnc;
