@@ -9,10 +9,10 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e soak pictures bench size deny
+.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## a server, a gateway and sample devices on this machine; Ctrl-C stops all of it
 	@tests/install.sh demo
@@ -41,6 +41,13 @@ soak: ## the journeys that take minutes: holes, forgetful NATs, what an idle lin
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test -p linkspan-tests --locked --no-fail-fast --test journeys -- --ignored --nocapture
+
+fuzz-api: ## asks the API whatever its description allows, for ten minutes (LINKSPAN_FUZZ_SECONDS)
+	@tests/install.sh test
+	$(CARGO) test -p linkspan-server --locked --test schemathesis -- --ignored --nocapture
+
+bench-audit: ## a million entries in the audit: written, searched, verified
+	$(CARGO) test -p linkspan-server --locked --release --lib -- --ignored --nocapture a_million_rows
 
 pictures: ## the pictures of the README, in docs/images, taken in a real browser
 	@tests/install.sh test

@@ -136,7 +136,7 @@ impl Server {
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
         .merge(link::routes(gate, house.clone()))
-        .merge(api::enrol::routes(desk))
+        .merge(api::enrol::routes(desk, audit.clone()))
         .merge(observe::routes(observer));
 
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));

@@ -73,9 +73,11 @@ async fn run(place: &cli::Place) -> Result<(), Exit> {
     let shutdown = CancellationToken::new();
     let mut served = std::pin::pin!(server.serve(shutdown.clone()));
     tokio::select! {
-        done = &mut served => return done.map_err(|error| Exit { code: UNAVAILABLE, error }),
+        // In this order: signals are heard before anybody is told that the server is ready.
+        biased;
         told = told_to_stop() => told?,
         told = reload_certificate_when_told(&certificates) => told?,
+        done = &mut served => return done.map_err(|error| Exit { code: UNAVAILABLE, error }),
     }
     tracing::info!("stopping: what is running may end; a second signal stops at once");
     shutdown.cancel();

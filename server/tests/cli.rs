@@ -245,7 +245,7 @@ fn the_first_start_makes_an_admin_and_a_signal_ends_the_server() {
         assert!(Instant::now() < deadline, "SIGTERM does not end the server");
         std::thread::sleep(Duration::from_millis(10));
     };
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(status.code(), Some(0), "{status}");
     let mut out = String::new();
     running.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(out, "", "nothing was asked for");
@@ -254,4 +254,58 @@ fn the_first_start_makes_an_admin_and_a_signal_ends_the_server() {
     let said = wait_for(&mut again, "ready");
     assert!(!said.contains("first start"), "{said}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), password);
+}
+
+/// Threat 37, 38: processes that write at once keep one chain, and one that is killed in the middle breaks nothing.
+#[test]
+fn the_audit_is_whole_however_its_writers_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().join("state");
+    let place = dev.to_str().unwrap();
+    let mut running = run_dev(&dev);
+    wait_for(&mut running, "ready");
+    let names: Vec<String> = (0..24_u64).map(|n| format!("site{n}")).collect();
+    let add = |name: &String| server(&["gateway", "add", name, "--secret", "--dev", place]).output().unwrap();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = names.iter().take(6).map(|name| scope.spawn(move || add(name).status.code())).collect();
+        assert!(all.into_iter().all(|one| one.join().unwrap() == Some(0)), "several at once");
+    });
+    for (n, name) in names.iter().enumerate().skip(6) {
+        let mut child = server(&["gateway", "add", name, "--secret", "--dev", place]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Not a wait for something: each is killed at another place of its way.
+        std::thread::sleep(Duration::from_millis(5 * n as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let head = ask(&["audit", "head", "--dev", place]);
+    let whole = ask(&["audit", "verify", "--anchor", stdout(&head).trim(), "--dev", place]);
+    assert_code(&whole, 0);
+    assert_eq!(stdout(&whole), stdout(&head));
+    let list = ask(&["audit", "list", "--action", "gateway.add", "--json", "--limit", "1000", "--dev", place]);
+    let noted = stdout(&list).lines().filter(|line| line.contains("\"actor_kind\":\"shell\"")).count();
+    let added = ask(&["gateway", "list", "--dev", place]);
+    let added = stdout(&added).lines().count();
+    assert!((6..=added).contains(&noted), "{noted} noted, {added} added");
+}
+
+#[test]
+fn the_audit_is_searched_and_taken_away_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_str().unwrap();
+    assert_code(&ask(&["gateway", "add", "site12", "--secret", "--dev", place]), 0);
+    assert_code(&ask(&["gateway", "remove", "site99", "--dev", place]), 67);
+    let list = ask(&["audit", "list", "--dev", place]);
+    assert!(stdout(&list).contains("ok     gateway.add") && stdout(&list).contains("there is no gateway site99"));
+    let failed = ask(&["audit", "list", "--result", "failed", "--action", "gateway", "--dev", place]);
+    assert_eq!(stdout(&failed).lines().count(), 1, "{}", stdout(&failed));
+    let file = ask(&["audit", "export", "--format", "csv", "--dev", place]);
+    let lines: Vec<&str> = stdout(&file).lines().collect();
+    assert_eq!(lines.len(), 4, "a head, two commands and the export itself: {lines:?}");
+    let anchor = format!("2:{}", "0".repeat(64));
+    let broken = ask(&["audit", "verify", "--anchor", &anchor, "--dev", place]);
+    assert_code(&broken, 65);
+    assert!(stderr(&broken).contains("row 2 is not the one of the anchor"), "{}", stderr(&broken));
 }

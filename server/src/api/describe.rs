@@ -102,10 +102,8 @@ impl Operation {
         // A query can always be malformed, the database can always fail, and there can always be too many requests.
         let mut all = BTreeSet::from([400, 429, 500]);
         if self.needs != Needs::Nothing {
-            all.insert(401);
-            if !safe || matches!(self.needs, Needs::May(_) | Needs::Here(_)) {
-                all.insert(403);
-            }
+            // 403 also where anybody who has signed in may ask: not for another organisation.
+            all.extend([401, 403]);
         }
         if self.path.contains('{') || matches!(self.needs, Needs::On(_)) {
             all.insert(404);
@@ -123,7 +121,7 @@ impl Operation {
         if self.is_once() {
             all.insert(413);
         }
-        if self.parameters("header").contains("If-Match") {
+        if self.parameters("header").contains(http::header::IF_MATCH.as_str()) {
             all.extend([412, 428]);
         }
         if self.gives_tag() {

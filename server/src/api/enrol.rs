@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode};
 use linkspan_protocol::enrol::{ENROL_PATH, EnrolRequest};
 
 use super::{Kind, Problem, Strict};
+use crate::audit::{Action, Actor, ActorKind, Audit, Entry, NotRecorded, Origin, Target};
 use crate::edge::connection::Peer;
 use crate::enrol::{Answer, Desk, EnrolError};
 
@@ -19,16 +20,20 @@ use crate::enrol::{Answer, Desk, EnrolError};
 const BODY_MAX: usize = 4096;
 
 /// The route of the desk.
-pub fn routes(desk: Desk) -> Router {
-    Router::new().route(ENROL_PATH, post(enrol)).layer(DefaultBodyLimit::max(BODY_MAX)).with_state(desk)
+pub fn routes(desk: Desk, audit: Audit) -> Router {
+    Router::new().route(ENROL_PATH, post(enrol)).layer(DefaultBodyLimit::max(BODY_MAX)).with_state((desk, audit))
 }
 
 async fn enrol(
-    State(desk): State<Desk>,
+    State((desk, audit)): State<(Desk, Audit)>,
     Extension(peer): Extension<Peer>,
     Strict(request): Strict<EnrolRequest>,
 ) -> Response {
-    let mut response = match desk.answer(&request, peer.certificate.as_ref(), peer.address.ip()).await {
+    let answer = desk.answer(&request, peer.certificate.as_ref(), peer.address.ip()).await;
+    if let Err(error) = note(&audit, &request, &peer, &answer).await {
+        return Problem::from(error).into_response();
+    }
+    let mut response = match answer {
         Ok(Answer::Enrolled(enrolled)) => Json(*enrolled).into_response(),
         Ok(Answer::Pending(after)) => {
             let told = serde_json::json!({ "status": "pending" });
@@ -38,6 +43,31 @@ async fn enrol(
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Notes down who became a gateway, and who was refused. Whoever cannot be noted down gets no certificate; they may ask
+/// again with what they have.
+async fn note(
+    audit: &Audit,
+    request: &EnrolRequest,
+    peer: &Peer,
+    answer: &Result<Answer, EnrolError>,
+) -> Result<(), NotRecorded> {
+    let action = if request.code.is_some() { Action::GATEWAY_ENROL } else { Action::GATEWAY_RENEW };
+    let origin = Origin { address: Some(peer.address.ip().to_canonical()), client: Some(request.agent.clone()) };
+    match answer {
+        Ok(Answer::Enrolled(enrolled)) => {
+            let actor = Actor::new(ActorKind::Gateway, enrolled.name.as_str());
+            audit.note(Entry::new(action, actor).from(&origin).on(Target::gateway(&enrolled.name))).await
+        }
+        Err(error @ (EnrolError::Refused | EnrolError::Declined | EnrolError::NotRenewed | EnrolError::Slow(_))) => {
+            let claimed = request.name.as_ref().map_or("", |name| name.as_str());
+            let entry = Entry::new(action, Actor::new(ActorKind::Stranger, claimed)).from(&origin);
+            audit.note_stranger(entry.denied(error.to_string()));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 impl From<EnrolError> for Problem {

@@ -13,6 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 
 use super::{Kind, Problem};
 
@@ -71,6 +75,15 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let turn = tokio::time::timeout(TURN, turn.acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         Ok(Self { tags, _turn: turn })
+    }
+}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = "The ETag of what was read, or `*` to change it whatever it is.";
+        let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).min_length(Some(1));
+        let parameter = ParameterBuilder::new().name(IF_MATCH.as_str()).parameter_in(ParameterIn::Header);
+        vec![parameter.required(Required::True).description(Some(text)).schema(Some(schema)).build()]
     }
 }
 

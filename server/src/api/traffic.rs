@@ -173,7 +173,7 @@ pub(super) async fn cap(
 }
 
 /// Sets the cap on a gateway's data, or lifts it for a time. With nothing in it, there is none.
-#[utoipa::path(put, path = "/api/v1/gateways/{gateway}/cap", params(("gateway" = String, Path)),
+#[utoipa::path(put, path = "/api/v1/gateways/{gateway}/cap", params(("gateway" = String, Path), IfMatch),
     request_body = CapView, responses((status = 200, body = CapView)))]
 pub(super) async fn set_cap(
     State(state): State<ConsoleState>,

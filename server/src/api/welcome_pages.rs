@@ -14,7 +14,7 @@ use super::pages::{answer, or_trouble};
 use super::sign_in_pages::{person, refused, sentence};
 use super::signed::From;
 use crate::access::{ChooseError, SignInError, Token};
-use crate::audit::{Action, Entry};
+use crate::audit::{Action, Entry, Target};
 use crate::store::{LinkFor, UserName};
 use crate::ui::{self, Welcome};
 
@@ -77,7 +77,11 @@ pub(super) async fn choose(
     };
     match done {
         Ok(()) => {
-            state.audit.note_later(Entry::new(Action::PERSON_PASSWORD, person(name)).from(&origin));
+            let action = match &link_for {
+                LinkFor::FirstAccount => Action::PERSON_ADD,
+                LinkFor::Password(_) => Action::PERSON_PASSWORD,
+            };
+            state.audit.note_later(Entry::new(action, person(name)).from(&origin).on(Target::new("person", name)));
             Redirect::to("/login?done=password").into_response()
         }
         Err(ChooseError::Weak(error)) => says(StatusCode::UNPROCESSABLE_ENTITY, &sentence(&error.to_string())),

@@ -94,8 +94,14 @@ actions! {
     TENANT_REMOVE = "tenant.remove";
     /// A gateway was added.
     GATEWAY_ADD = "gateway.add";
-    /// A gateway was changed.
-    GATEWAY_CHANGE = "gateway.change";
+    /// A router became a gateway, with a claim code or a provisioning key; or was refused.
+    GATEWAY_ENROL = "gateway.enrol";
+    /// A gateway got a new certificate in place of its old one; or was refused.
+    GATEWAY_RENEW = "gateway.renew";
+    /// Whatever a gateway proves itself with no longer counts.
+    GATEWAY_REVOKE = "gateway.revoke";
+    /// Another router is to take a gateway's place.
+    GATEWAY_REPLACE = "gateway.replace";
     /// A gateway was removed.
     GATEWAY_REMOVE = "gateway.remove";
     /// A gateway's link began.
@@ -104,6 +110,14 @@ actions! {
     GATEWAY_DISCONNECT = "gateway.disconnect";
     /// Somebody was not let in as a gateway.
     GATEWAY_REFUSE = "gateway.refuse";
+    /// A key for many routers was added.
+    KEY_ADD = "key.add";
+    /// A key for many routers was removed.
+    KEY_REMOVE = "key.remove";
+    /// A router that waited was made a gateway.
+    ENROLMENT_ACCEPT = "enrolment.accept";
+    /// A router that waited was turned away.
+    ENROLMENT_REFUSE = "enrolment.refuse";
     /// A cap on a gateway's data was set or lifted.
     TRAFFIC_CAP = "traffic.cap";
     /// A stream to a service began, or was not opened.
@@ -114,8 +128,6 @@ actions! {
     PAGE_OPEN = "page.open";
     /// A connection that carried pages ended.
     PAGE_CLOSE = "page.close";
-    /// The configuration of the server changed.
-    CONFIG_CHANGE = "config.change";
     /// The audit was exported.
     AUDIT_EXPORT = "audit.export";
     /// Old entries were taken away.

@@ -37,6 +37,13 @@ pub(crate) struct CapOf {
     lift_until: Option<Lift>,
 }
 
+impl CapOf {
+    /// The gateway it is about.
+    pub(super) fn gateway(&self) -> &GatewayName {
+        &self.name
+    }
+}
+
 /// So many bytes, or no bound.
 type Bound = Option<u64>;
 

@@ -5,6 +5,7 @@ mod audit;
 mod data;
 mod enrolment;
 mod gateway;
+mod record;
 mod tenant;
 mod user;
 
@@ -180,6 +181,15 @@ impl Place {
 
 /// Answers everything but `run`.
 pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> {
+    let noted = record::of(&command);
+    let done = act(place, command).await;
+    if let Some(entry) = noted {
+        record::note(place, entry, &done).await?;
+    }
+    done
+}
+
+async fn act(place: &Place, command: Command) -> Result<(), Exit> {
     match command {
         // `main` runs the server itself.
         Command::Run => Ok(()),

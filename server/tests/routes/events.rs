@@ -69,7 +69,7 @@ async fn each_hears_of_what_they_may_see() {
     entry.name = "noted".into();
     // It must be followed before it is written.
     tokio::task::yield_now().await;
-    house.state.audit.note(Entry::new(Action::CONFIG_CHANGE, entry)).await.unwrap();
+    house.state.audit.note(Entry::new(Action::SERVER_START, entry)).await.unwrap();
     house.state.events.tell(What::GatewayDisconnected(gateway));
     // What everybody hears of comes last, so that what came before it has come.
     let last = What::DevicesChanged(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
@@ -98,7 +98,7 @@ impl House {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+            request = request.header(CONTENT_TYPE, "application/json").header(IF_MATCH, "*");
         }
         self.send(request.body(Body::from(body.unwrap_or_default().to_owned())).unwrap()).await
     }

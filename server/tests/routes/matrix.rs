@@ -62,7 +62,7 @@ async fn measured() -> String {
         }
         columns.push(column);
     }
-    let mut text = format!("{:<64}", "route, asked for what is there, with an empty body");
+    let mut text = format!("{:<64}", "route, asked for what is there, with If-Match: * and a body {}");
     for name in EVERYBODY {
         let _ = write!(text, "{name:>14}");
     }

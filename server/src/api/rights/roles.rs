@@ -130,7 +130,7 @@ pub(in crate::api) async fn add(
 }
 
 /// Replaces what a role allows, for all who have it.
-#[utoipa::path(put, path = "/api/v1/roles/{role}", params(("role" = String, Path), Within), request_body = RoleEdit,
+#[utoipa::path(put, path = "/api/v1/roles/{role}", params(("role" = String, Path), IfMatch, Within), request_body = RoleEdit,
     responses((status = 200, body = RoleView, headers(("ETag" = String)))))]
 pub(in crate::api) async fn edit(
     State(state): State<ConsoleState>,

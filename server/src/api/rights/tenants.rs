@@ -128,7 +128,7 @@ pub(in crate::api) async fn branding(
 }
 
 /// Changes how the organisation's pages look.
-#[utoipa::path(put, path = "/api/v1/branding", params(Within), request_body = Branding,
+#[utoipa::path(put, path = "/api/v1/branding", params(IfMatch, Within), request_body = Branding,
     responses((status = 200, body = Branding, headers(("ETag" = String)))))]
 pub(in crate::api) async fn brand(
     State(state): State<ConsoleState>,

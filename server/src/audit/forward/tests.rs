@@ -14,7 +14,7 @@ use crate::store::tests::fresh;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn note(audit: &Audit, n: usize) {
-    audit.note(Entry::new(Action::CONFIG_CHANGE, Actor::system()).with("n", n)).await.unwrap();
+    audit.note(Entry::new(Action::SERVER_START, Actor::system()).with("n", n)).await.unwrap();
 }
 
 fn local(port: u16) -> Place {

@@ -1,0 +1,104 @@
+//! What is noted down of the command line: every command that changes something, by whoever gave it, and how it went.
+
+use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
+
+use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, tenant, user};
+
+/// The entry of a command; none for those that only look.
+pub(super) fn of(command: &Command) -> Option<Entry> {
+    let (action, target) = match command {
+        Command::User { command } => user(command)?,
+        Command::Gateway { command } => gateway(command)?,
+        Command::ProvisioningKey { command } => key(command)?,
+        Command::Enrolment { command } => enrolment(command)?,
+        Command::Tenant { command } => tenant(command)?,
+        // An export notes itself down.
+        Command::Run | Command::Check | Command::Audit { .. } | Command::Completion { .. } => return None,
+    };
+    let entry = Entry::new(action, Actor::shell()).on(target);
+    Some(match command {
+        Command::User { command: user::Command::Add { role, .. } | user::Command::Role { role, .. } } => {
+            entry.with("role", role.as_str())
+        }
+        Command::User { command: user::Command::Reset { second_factor: true, .. } } => {
+            entry.with("second_factor", "taken away")
+        }
+        _ => entry,
+    })
+}
+
+/// Writes it down, with what came of it.
+pub(super) async fn note(place: &Place, entry: Entry, done: &Result<(), Exit>) -> Result<(), Exit> {
+    let entry = match done {
+        Ok(()) => entry,
+        Err(exit) => entry.failed(format!("{:#}", exit.error)),
+    };
+    // What failed before there was a database, or because of it, is told by its own error.
+    let Ok(store) = place.store().await else { return Ok(()) };
+    let audit = Audit::start(store);
+    let noted = audit.note(entry).await;
+    audit.close().await;
+    match (noted, done) {
+        (Err(_), Ok(())) => Err(Exit::says(UNAVAILABLE, "it was done, but could not be written into the audit")),
+        _ => Ok(()),
+    }
+}
+
+fn user(command: &user::Command) -> Option<(Action, Target)> {
+    use user::Command::{Add, List, Logout, Passwd, Remove, Reset, Role, Sessions, SetUp};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::PERSON_ADD, name.as_str()),
+        Remove { name } => (Action::PERSON_REMOVE, name.as_str()),
+        Role { name, .. } => (Action::PERSON_CHANGE, name.as_str()),
+        Reset { name, .. } => (Action::PERSON_LINK, name.as_str()),
+        SetUp => (Action::PERSON_LINK, "the first account"),
+        Passwd { name, .. } => (Action::PERSON_PASSWORD, name.as_str()),
+        Logout { name } => (Action::SESSION_REVOKE, name.as_str()),
+        List { .. } | Sessions { .. } => return None,
+    };
+    Some((action, Target::new("person", name)))
+}
+
+fn gateway(command: &gateway::Command) -> Option<(Action, Target)> {
+    use gateway::Command::{Add, Cap, List, Remove, Replace, Revoke, Show, Traffic};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::GATEWAY_ADD, name),
+        Revoke { name } => (Action::GATEWAY_REVOKE, name),
+        Replace { name, .. } => (Action::GATEWAY_REPLACE, name),
+        Remove { name } => (Action::GATEWAY_REMOVE, name),
+        Cap(asked) => (Action::TRAFFIC_CAP, asked.gateway()),
+        List { .. } | Show { .. } | Traffic(_) => return None,
+    };
+    Some((action, Target::gateway(name)))
+}
+
+fn key(command: &enrolment::KeyCommand) -> Option<(Action, Target)> {
+    use enrolment::KeyCommand::{Add, List, Remove};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::KEY_ADD, name),
+        Remove { name, .. } => (Action::KEY_REMOVE, name),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("provisioning-key", name)))
+}
+
+fn enrolment(command: &enrolment::QueueCommand) -> Option<(Action, Target)> {
+    use enrolment::QueueCommand::{Accept, List, Refuse};
+    let (action, number) = match command {
+        Accept { number, .. } => (Action::ENROLMENT_ACCEPT, number),
+        Refuse { number } => (Action::ENROLMENT_REFUSE, number),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("enrolment", number)))
+}
+
+fn tenant(command: &tenant::Command) -> Option<(Action, Target)> {
+    use tenant::Command::{Add, List, Remove, SecondFactor};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::TENANT_ADD, name),
+        SecondFactor { name, .. } => (Action::TENANT_CHANGE, name),
+        Remove { name } => (Action::TENANT_REMOVE, name),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("tenant", name)))
+}

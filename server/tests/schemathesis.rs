@@ -1,0 +1,126 @@
+//! The API as its description says, asked by a program that knows nothing but that description (schemathesis): whatever
+//! it sends, the server neither breaks nor answers what is not described.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const CONSOLE: &str = "linkspan.localhost";
+const PASSWORD: &str = "correct horse battery";
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn short() {
+    fuzz(&["--max-time", "40", "--max-examples", "6", "--generation-deterministic"]);
+}
+
+#[test]
+#[ignore = "takes as long as LINKSPAN_FUZZ_SECONDS says, ten minutes by default: make fuzz-api"]
+fn long() {
+    let seconds = std::env::var("LINKSPAN_FUZZ_SECONDS").unwrap_or_else(|_| "600".to_owned());
+    fuzz(&["--max-time", &seconds, "--max-examples", "200"]);
+}
+
+fn fuzz(amount: &[&str]) {
+    let program = installed();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, port) = configuration(dir.path());
+    let file = file.to_str().unwrap();
+    let server = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan-server"));
+        command.args(args).args(["--config", file]).stderr(Stdio::piped()).stdout(Stdio::null());
+        command
+    };
+    let args = ["user", "add", "fuzz", "--role", "system-admin", "--password-stdin"];
+    let mut add = server(&args).stdin(Stdio::piped()).spawn().unwrap();
+    add.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+    assert!(add.wait().unwrap().success());
+    assert!(server(&["gateway", "add", "site12", "--secret"]).status().unwrap().success());
+    let mut running = Running(server(&["run"]).spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ready")), "the server does not start");
+    // What it says from now on is read, so that it is never held up, and kept.
+    let log = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+
+    let ca = dir.path().join("state/ca.pem");
+    let token = token(port, &ca);
+    let output = Command::new(&program)
+        .arg("--config-file")
+        .arg(sources().join("schemathesis.toml"))
+        .args(["run", &format!("https://{CONSOLE}:{port}/api/v1/openapi.json"), "--tls-verify"])
+        .arg(&ca)
+        .args(["-H", &format!("Authorization: Bearer {token}")])
+        // The one has no end, the other ends the session that everything is asked with.
+        .args(["--exclude-path", "/api/v1/events", "--exclude-operation-id", "delete_session"])
+        .args(["--continue-on-failure", "--no-color", "--request-timeout", "20"])
+        .args(amount)
+        .env("NO_PROXY", "*")
+        .env("SCHEMATHESIS_HOOKS", "linkspan_hooks")
+        .env("PYTHONPATH", sources())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    drop(running);
+    let (said, log) = (String::from_utf8_lossy(&output.stdout), log.join().unwrap());
+    assert!(output.status.success(), "{said}\n{}\nthe server said: {log:#?}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Tested: "), "{said}");
+    assert!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
+}
+
+/// The program, in a place of its own below `target`, with every package at the version that is written down.
+fn installed() -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
+    let wanted = std::fs::read_to_string(sources().join("requirements.txt")).unwrap();
+    let stamp = place.join("installed.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return place.join("bin/schemathesis");
+    }
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place));
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"];
+    run(Command::new(place.join("bin/pip")).args(pip).arg(sources().join("requirements.txt")));
+    std::fs::write(stamp, wanted).unwrap();
+    place.join("bin/schemathesis")
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/schemathesis")
+}
+
+/// A server's file, on a port that is free, without a limit of requests.
+fn configuration(dir: &Path) -> (PathBuf, u16) {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free();
+    let text = format!(
+        "state_dir = \"state\"\n[listen]\nhttps = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{}\"\n[site]\n\
+         console = \"{CONSOLE}\"\nzone = \"devices.localhost\"\n[tls]\nself_signed = true\n[limits]\napi_requests = 0\n",
+        free()
+    );
+    let file = dir.join("server.toml");
+    std::fs::write(&file, text).unwrap();
+    (file, port)
+}
+
+fn token(port: u16, ca: &Path) -> String {
+    let output = Command::new("curl")
+        .args(["-sS", "--fail", "--noproxy", "*", "--resolve", &format!("{CONSOLE}:{port}:127.0.0.1"), "--cacert"])
+        .arg(ca)
+        .args(["-H", "Content-Type: application/json", "-d"])
+        .arg(format!(r#"{{"name":"fuzz","password":"{PASSWORD}"}}"#))
+        .arg(format!("https://{CONSOLE}:{port}/api/v1/session"))
+        .output()
+        .unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["token"].as_str().unwrap().to_owned()
+}
