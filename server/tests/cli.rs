@@ -309,3 +309,61 @@ fn the_audit_is_searched_and_taken_away_on_the_command_line() {
     assert_code(&broken, 65);
     assert!(stderr(&broken).contains("row 2 is not the one of the anchor"), "{}", stderr(&broken));
 }
+
+#[test]
+fn roles_groups_grants_tokens_and_organisations_from_a_script() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    let run = |words: &str| {
+        let mut words: Vec<&str> = words.split('|').collect();
+        words.extend(["--dev", dev]);
+        ask(&words)
+    };
+    let fine = |words: &str| {
+        let output = run(words);
+        assert_code(&output, 0);
+        stdout(&output).to_owned()
+    };
+    fine("tenant|add|acme|--title|Acme Works");
+    fine("service-account|add|robot|--role|none|--tenant|acme");
+    fine("role|add|shell only|--permissions|device.see,shell.open|--tenant|acme");
+    fine("group|add|fitters|--tenant|acme");
+    fine("group|join|fitters|robot|--tenant|acme");
+    let id =
+        fine("grant|add|--group|fitters|--role|shell only|--device|plc1|--hours|Mon-Fri 07:00-17:00 UTC|--tenant|acme");
+    let id = id.trim();
+    assert_eq!(id.len(), 16, "the identity alone: {id}");
+    let line = fine("grant|list|--tenant|acme");
+    assert!(line.contains("@fitters") && line.contains("on device plc1 in Mon-Fri 07:00-17:00 UTC"), "{line}");
+    assert_eq!(fine("grant|list|--json"), "[]\n", "another organisation has none");
+    assert_code(&run(&format!("grant|remove|{id}")), 67);
+    let token = fine("token|add|robot|line 3|--permissions|device.see|--tenant|acme");
+    assert!(token.starts_with("lsp_") && token.len() == 65, "{token}");
+    let listed = fine("token|list|--tenant|acme");
+    assert!(listed.contains("robot") && !listed.contains("lsp_"), "{listed}");
+    for (words, code) in [
+        ("role|add|admin|--permissions|device.see", 64),
+        ("role|add|x|--permissions|tenant.edit", 64),
+        ("role|add|x|--permissions|everything", 64),
+        ("role|remove|shell only|--tenant|acme", 65),
+        ("group|remove|fitters|--tenant|acme", 65),
+        ("grant|add|--role|viewer", 64),
+        ("grant|add|--user|robot|--role|viewer", 67),
+        ("grant|add|--group|fitters|--role|king|--tenant|acme", 64),
+        ("token|add|robot|x", 67),
+        ("token|add|robot|x|--days|1000|--tenant|acme", 64),
+        ("tenant|remove|acme", 65),
+        ("tenant|list|--tenant|x", 64),
+    ] {
+        assert_code(&run(words), code);
+    }
+    fine(&format!("token|revoke|{}|--tenant|acme", &listed[..16]));
+    fine(&format!("grant|remove|{id}|--tenant|acme"));
+    fine("group|leave|fitters|robot|--tenant|acme");
+    for words in ["group|remove|fitters", "role|remove|shell only", "service-account|remove|robot"] {
+        fine(&format!("{words}|--tenant|acme"));
+    }
+    fine("tenant|remove|acme");
+    let audit = fine("audit|list|--json");
+    assert!(audit.contains("grant.add") && !audit.contains(token.trim()), "{audit}");
+}

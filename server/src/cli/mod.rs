@@ -6,7 +6,9 @@ mod data;
 mod enrolment;
 mod gateway;
 mod record;
+mod rights;
 mod tenant;
+mod token;
 mod user;
 
 use std::io::Write as _;
@@ -78,6 +80,31 @@ pub(crate) enum Command {
     Enrolment {
         #[command(subcommand)]
         command: enrolment::QueueCommand,
+    },
+    /// Bundles of permissions: those that come with the server, and one's own.
+    Role {
+        #[command(subcommand)]
+        command: rights::RoleCommand,
+    },
+    /// People and service accounts to whom something is granted together.
+    Group {
+        #[command(subcommand)]
+        command: rights::GroupCommand,
+    },
+    /// Who has which role, on what, and when.
+    Grant {
+        #[command(subcommand)]
+        command: rights::GrantCommand,
+    },
+    /// Tokens for programs.
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
+    /// Names for programs, which have tokens in place of a password.
+    ServiceAccount {
+        #[command(subcommand)]
+        command: token::AccountCommand,
     },
     /// Organisations that share the server and see nothing of one another.
     Tenant {
@@ -198,6 +225,11 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::Gateway { command } => gateway::answer(place, command).await,
         Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
         Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
+        Command::Role { command } => rights::roles(&place.store().await?, command).await,
+        Command::Group { command } => rights::groups(&place.store().await?, command).await,
+        Command::Grant { command } => rights::grants(&place.store().await?, command).await,
+        Command::Token { command } => token::answer(&place.store().await?, command).await,
+        Command::ServiceAccount { command } => token::accounts(&place.store().await?, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Audit { command } => audit::answer(&place.store().await?, command).await,
         Command::Completion { shell } => {

@@ -2,7 +2,7 @@
 
 use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 
-use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, tenant, user};
+use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, rights, tenant, token, user};
 
 /// The entry of a command; none for those that only look.
 pub(super) fn of(command: &Command) -> Option<Entry> {
@@ -12,6 +12,11 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::ProvisioningKey { command } => key(command)?,
         Command::Enrolment { command } => enrolment(command)?,
         Command::Tenant { command } => tenant(command)?,
+        Command::Role { command } => role(command)?,
+        Command::Group { command } => group(command)?,
+        Command::Grant { command } => grant(command)?,
+        Command::Token { command } => token(command)?,
+        Command::ServiceAccount { command } => account(command)?,
         // An export notes itself down.
         Command::Run | Command::Check | Command::Audit { .. } | Command::Completion { .. } => return None,
     };
@@ -23,6 +28,14 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::User { command: user::Command::Reset { second_factor: true, .. } } => {
             entry.with("second_factor", "taken away")
         }
+        Command::Group {
+            command: rights::GroupCommand::Join { member, .. } | rights::GroupCommand::Leave { member, .. },
+        } => entry.with("member", member.as_str()),
+        Command::Grant { command: rights::GrantCommand::Add(new) } => {
+            let (to, tenant) = new.to();
+            entry.with("to", to).with("role", new.role()).with("tenant", tenant.as_str())
+        }
+        Command::Token { command: token::Command::Add { owner, .. } } => entry.with("owner", owner.as_str()),
         _ => entry,
     })
 }
@@ -101,4 +114,54 @@ fn tenant(command: &tenant::Command) -> Option<(Action, Target)> {
         List { .. } => return None,
     };
     Some((action, Target::new("tenant", name)))
+}
+
+fn role(command: &rights::RoleCommand) -> Option<(Action, Target)> {
+    use rights::RoleCommand::{Add, List, Remove};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::ROLE_ADD, name),
+        Remove { name, .. } => (Action::ROLE_REMOVE, name),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("role", name)))
+}
+
+fn group(command: &rights::GroupCommand) -> Option<(Action, Target)> {
+    use rights::GroupCommand::{Add, Join, Leave, List, Remove};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::GROUP_ADD, name),
+        Remove { name, .. } => (Action::GROUP_REMOVE, name),
+        Join { name, .. } => (Action::GROUP_JOIN, name),
+        Leave { name, .. } => (Action::GROUP_LEAVE, name),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("group", name)))
+}
+
+fn grant(command: &rights::GrantCommand) -> Option<(Action, Target)> {
+    use rights::GrantCommand::{Add, List, Remove};
+    match command {
+        Add(new) => Some((Action::GRANT_ADD, Target::new("grant", new.role()))),
+        Remove { id, .. } => Some((Action::GRANT_REMOVE, Target::new("grant", id))),
+        List { .. } => None,
+    }
+}
+
+fn token(command: &token::Command) -> Option<(Action, Target)> {
+    use token::Command::{Add, List, Revoke};
+    match command {
+        Add { name, .. } => Some((Action::TOKEN_ADD, Target::new("token", name))),
+        Revoke { id, .. } => Some((Action::TOKEN_REMOVE, Target::new("token", id))),
+        List { .. } => None,
+    }
+}
+
+fn account(command: &token::AccountCommand) -> Option<(Action, Target)> {
+    use token::AccountCommand::{Add, List, Remove};
+    let (action, name) = match command {
+        Add { name, .. } => (Action::ACCOUNT_ADD, name),
+        Remove { name, .. } => (Action::ACCOUNT_REMOVE, name),
+        List { .. } => return None,
+    };
+    Some((action, Target::new("service-account", name)))
 }

@@ -158,5 +158,15 @@ xxxxxx device.see
         assert_eq!(table.join("\n"), expected);
     }
 
+    #[test]
+    fn the_documentation_says_the_same() {
+        let page = include_str!("../../../docs/access.md");
+        for permission in Permission::ALL {
+            let marks = Role::ALL.map(|role| if role.permissions().has(*permission) { "x" } else { "" });
+            let row = format!("| `{permission}` | {} | {} |", permission.meaning(), marks.join(" | "));
+            assert!(page.contains(&row), "docs/access.md lacks: {row}");
+        }
+    }
+
     use super::super::permission::Permission;
 }
