@@ -342,3 +342,63 @@ async fn many_streams_at_once_up_to_the_limit() {
     gateway.site.eventually("all ended", |s| s.streams.open == 0).await;
     gateway.stop().await;
 }
+
+#[cfg(feature = "compress")]
+mod packed {
+    use linkspan_protocol::pack::Packed;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn packed_is_what_the_server_asks_for_packed_and_nothing_else() {
+        let (listener, port) = listen("127.0.0.1:0").await;
+        let devices = device("plc1", "127.0.0.1", port) + "compress = true\n";
+        let (_server, gateway, link) = connected(&devices).await;
+        assert!(link.devices().await[0].services[0].compress, "so that the server knows");
+        let text = b"the same again and again ".repeat(10_000);
+        // An older server does not know of it, and asks for nothing.
+        let mut plain = link.open("plc1");
+        let mut plc = accept(&listener).await;
+        plain.write_all(b"plain").await.unwrap();
+        let mut heard = vec![0; 5];
+        in_time(plc.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(heard, b"plain");
+        drop((plain, plc));
+
+        let mut stream = Packed::new(link.open_packed("plc1"));
+        let mut plc = accept(&listener).await;
+        let both = async {
+            stream.write_all(&text).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let (_, read) = in_time(async { tokio::join!(both, plc.read_to_end(&mut heard)) }).await;
+        assert!(read.unwrap() == text.len() && heard == text);
+        // The end of the answer comes whole, with what was packed before it.
+        let mut answer = Vec::new();
+        let said = async {
+            plc.write_all(&text).await.unwrap();
+            drop(plc);
+        };
+        let (_, read) = in_time(async { tokio::join!(said, stream.read_to_end(&mut answer)) }).await;
+        assert!(read.unwrap() == text.len() && answer == text);
+        let (came, went) = stream.passed();
+        assert!(came < text.len() as u64 / 20 && went < text.len() as u64 / 20, "{came} and {went}");
+        gateway.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_unpacked_ends_the_stream_and_the_devices_connection() {
+        let (listener, port) = listen("127.0.0.1:0").await;
+        let (_server, gateway, link) = connected(&device("plc1", "127.0.0.1", port)).await;
+        let mut stream = link.open_packed("plc1");
+        let mut plc = accept(&listener).await;
+        stream.write_all(b"\x80\x04hostile bytes").await.unwrap();
+        let mut space = [0; 16];
+        let why = reset_in(in_time(stream.read(&mut space)).await);
+        assert_eq!((why.reason, why.text.contains("unpacked")), (ResetReason::Internal, true), "{why}");
+        assert!(in_time(plc.read(&mut space)).await.is_err(), "no orderly end");
+        assert_eq!(link.handle.open_streams(), 1, "the link stays");
+        gateway.stop().await;
+    }
+}

@@ -33,7 +33,12 @@ pub struct Target {
     pub service: ServiceName,
     /// Time for the gateway to reach it; zero leaves it to the gateway.
     pub deadline: Duration,
+    /// Both ends pack what they send on the stream (see `pack`).
+    pub packed: bool,
 }
+
+/// In OPEN's flags: both ends pack.
+const FLAG_PACKED: u64 = 1;
 
 /// One unit of the language.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,14 +361,20 @@ fn put_number(out: &mut BytesMut, kind: u8, number: u64) {
 fn put_open(out: &mut BytesMut, stream: StreamId, target: &Target) {
     let (device, service) = (target.device.as_str().as_bytes(), target.service.as_str().as_bytes());
     let deadline = deadline_millis(target.deadline);
+    // Flags stand there only if one is set: who does not know them is never sent any.
+    let flags = if target.packed { FLAG_PACKED } else { 0 };
+    let flags_len = if flags == 0 { 0 } else { varint::len(flags) };
     put_number(out, OPEN, stream.0);
     // Both names are shorter than 64 bytes, so each length takes one byte.
-    varint::put(out, (2 + device.len() + service.len() + varint::len(deadline)) as u64);
+    varint::put(out, (2 + device.len() + service.len() + varint::len(deadline) + flags_len) as u64);
     for name in [device, service] {
         varint::put(out, name.len() as u64);
         out.put_slice(name);
     }
     varint::put(out, deadline);
+    if flags != 0 {
+        varint::put(out, flags);
+    }
 }
 
 fn number(bytes: &mut Bytes) -> Result<u64, FrameError> {
@@ -396,7 +407,8 @@ fn take_open(rest: &mut Bytes) -> Result<Frame, FrameError> {
     let device = name()?.parse().map_err(|_| FrameError::Name)?;
     let service = name()?.parse().map_err(|_| FrameError::Name)?;
     let deadline = Duration::from_millis(number(&mut fields)?);
-    Ok(Frame::Open(id, Target { device, service, deadline }))
+    let flags = varint::take(&mut fields).unwrap_or(0);
+    Ok(Frame::Open(id, Target { device, service, deadline, packed: flags & FLAG_PACKED != 0 }))
 }
 
 fn take_data(rest: &mut Bytes) -> Result<Frame, FrameError> {

@@ -17,6 +17,8 @@ pub mod limits;
 mod liveness;
 pub mod message;
 pub mod mux;
+#[cfg(feature = "compress")]
+pub mod pack;
 #[cfg(feature = "io")]
 pub mod pipe;
 pub mod session;

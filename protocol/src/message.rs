@@ -270,6 +270,9 @@ pub struct ServiceReport {
     /// The `Host` a device insists on, where it is not its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_header: Option<String>,
+    /// Its streams may be packed (see `pack`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
 }
 
 /// What is spoken on a service.

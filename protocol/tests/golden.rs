@@ -33,7 +33,7 @@ fn golden(frame: &Frame, hex: &str) {
 }
 
 fn target(device: &str, service: &str, deadline: Duration) -> Target {
-    Target { device: device.parse().unwrap(), service: service.parse().unwrap(), deadline }
+    Target { device: device.parse().unwrap(), service: service.parse().unwrap(), deadline, packed: false }
 }
 
 #[test]
@@ -50,6 +50,11 @@ fn every_frame_has_its_bytes() {
         &Frame::Open(StreamId(4), target("plc1", "web", Duration::from_secs(10))),
         // type, stream, length of the block: "plc1", "web", 10000 ms
         "40 04 0b  04 706c6331  03 776562  6710",
+    );
+    golden(
+        &Frame::Open(StreamId(4), Target { packed: true, ..target("plc1", "web", Duration::from_secs(10)) }),
+        // Flags behind the deadline, only where one is set.
+        "40 04 0c  04 706c6331  03 776562  6710  01",
     );
     golden(&Frame::Opened(StreamId(4)), "41 04"); // type, stream
     golden(&Frame::Data(StreamId(4), Bytes::from_static(b"GET")), "42 04 03 474554"); // type, stream, length, bytes
@@ -271,7 +276,15 @@ fn close_as_json() {
 }
 
 fn service(name: &str, kind: ServiceKind, port: u16, verify: Verify) -> ServiceReport {
-    ServiceReport { name: name.parse().unwrap(), kind, host: "192.168.1.10".into(), port, verify, host_header: None }
+    ServiceReport {
+        name: name.parse().unwrap(),
+        kind,
+        host: "192.168.1.10".into(),
+        port,
+        verify,
+        host_header: None,
+        compress: false,
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn session(role: Role) -> Session {
 }
 
 fn target() -> Target {
-    Target { device: "plc1".parse().unwrap(), service: "web".parse().unwrap(), deadline: Duration::ZERO }
+    Target { device: "plc1".parse().unwrap(), service: "web".parse().unwrap(), deadline: Duration::ZERO, packed: false }
 }
 
 fn message(frames: &[Frame]) -> Bytes {

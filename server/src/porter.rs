@@ -105,7 +105,10 @@ impl Doors for Porter {
             return Err(NoStream::DataCap(used));
         }
         let device = &wish.device.report.name;
-        let target = Target { device: device.clone(), service: wish.service.clone(), deadline: wish.deadline };
+        let reported = wish.device.report.services.iter().find(|service| service.name == *wish.service);
+        let packed = reported.is_some_and(|service| service.compress);
+        let (service, deadline) = (wish.service.clone(), wish.deadline);
+        let target = Target { device: device.clone(), service, deadline, packed };
         let stream = self.registry.open(*id, target).map_err(|error| match error {
             OpenError::Offline => NoStream::Offline,
             OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
@@ -120,7 +123,7 @@ impl Doors for Porter {
             gateway_name: name.clone(),
             purpose: wish.purpose,
         };
-        Ok(self.traffic.meter(stream, passage))
+        Ok(self.traffic.meter(stream, packed, passage))
     }
 
     fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body> {

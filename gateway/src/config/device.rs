@@ -99,8 +99,28 @@ fn service(mut section: Section<'_>, seen: &mut Seen) -> Option<Service> {
         reader.error(&section.span_of("host_header"), what, "remove it");
     }
     let rate = section.parsed("rate", value::rate);
+    let compress = compress(&mut section, kind);
     section.finish();
-    Some(Service { name: name?, kind: kind?, port: port?, verify: verify?, host_header, rate })
+    Some(Service { name: name?, kind: kind?, port: port?, verify: verify?, host_header, rate, compress })
+}
+
+fn compress(section: &mut Section<'_>, kind: Option<ServiceKind>) -> bool {
+    let wanted = section.flag("compress").unwrap_or(false);
+    let span = section.span_of("compress");
+    let why_not = match kind {
+        Some(kind @ (ServiceKind::Https | ServiceKind::Ssh | ServiceKind::Rdp)) => {
+            Some(format!("`compress` does nothing for kind \"{}\": what is encrypted does not shrink", kind.as_str()))
+        }
+        _ if cfg!(not(feature = "compress")) => Some("this gateway was built without compression".to_owned()),
+        _ => None,
+    };
+    match why_not {
+        Some(why_not) if wanted => {
+            section.reader.warning(&span, why_not, "remove it");
+            false
+        }
+        _ => wanted,
+    }
 }
 
 fn service_kind(text: &str) -> Result<ServiceKind, Wrong> {

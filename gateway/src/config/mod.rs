@@ -166,6 +166,8 @@ pub struct Service {
     pub host_header: Option<String>,
     /// Bytes per second that are carried, each way.
     pub rate: Option<u64>,
+    /// Whether what is carried is packed on the link.
+    pub compress: bool,
 }
 
 impl Config {
@@ -196,6 +198,7 @@ impl Device {
             port: service.port,
             verify: service.verify.clone(),
             host_header: service.host_header.clone(),
+            compress: service.compress && cfg!(feature = "compress"),
         };
         DeviceReport {
             name: self.name.clone(),

@@ -151,6 +151,15 @@ impl<'a> Section<'a> {
         None
     }
 
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong_type(key, value, "true or false, without quotes");
+        }
+        flag
+    }
+
     pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let text = self.text(key)?;
         self.reader.check(&text.span(), value::duration(text.get_ref(), &range))

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use linkspan_protocol::driver::{ResetReason, Stream};
+use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
 use linkspan_protocol::frame::Target;
-use linkspan_protocol::pipe::{PipeReason, pipe};
+use linkspan_protocol::pipe::{PipeEnd, PipeReason, pipe};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -38,6 +39,10 @@ impl Carrier {
             log::log!(level, "{name} was asked for, and is not in the configuration");
             return stream.reset(ResetReason::NotListed, "the gateway's configuration does not list this service");
         };
+        // No service was reported as compressed; a server that asks all the same is told.
+        if cfg!(not(feature = "compress")) && self.target.packed {
+            return stream.reset(ResetReason::Internal, "this gateway was built without compression");
+        }
         let open = self.board.open(&self.target, stream.resetter());
         match self.reach(&place).await {
             Ok(device) => {
@@ -62,7 +67,7 @@ impl Carrier {
 
     async fn pipe(&mut self, name: &str, place: &Place, stream: &mut Stream, device: &mut Counted) {
         let idle = self.config.borrow().limits.idle_timeout;
-        let target = self.target.clone();
+        let (target, packed) = (self.target.clone(), self.target.packed);
         let unlisted = async {
             let moved = |config: &Arc<Config>| self::place(config, &target).is_none_or(|now| now != *place);
             if self.config.wait_for(moved).await.is_err() {
@@ -70,7 +75,7 @@ impl Carrier {
             }
         };
         let end = tokio::select! {
-            end = pipe(&mut *stream, &mut *device, idle) => end,
+            end = join(&mut *stream, &mut *device, packed, idle) => end,
             () = unlisted => {
                 log::info!("{name}: a connection ended, since the configuration no longer lists it so");
                 stream.reset(ResetReason::NotListed, "the gateway's configuration no longer lists this service");
@@ -86,7 +91,13 @@ impl Carrier {
                 abort(device);
             }
             // The other end gave up or is lost: the device must not take what it has for the whole.
-            PipeReason::A(_) => abort(device),
+            PipeReason::A(error) => {
+                // What came packed and cannot be unpacked ends the stream from here; on one that is over, this does nothing.
+                if let Some(reset) = reset_of(&error) {
+                    stream.reset(reset.reason, &reset.text);
+                }
+                abort(device);
+            }
             // It takes no more, but what it had to say has gone to its end. After a reset, which a write may be the first
             // to hear of, the end that is read next is none.
             PipeReason::B(error) if device.saw_end && error.kind() != io::ErrorKind::ConnectionReset => {}
@@ -96,6 +107,17 @@ impl Carrier {
             }
         }
     }
+}
+
+/// The pipe, with what passes over the link packed or as it is.
+async fn join(stream: &mut Stream, device: &mut Counted, packed: bool, idle: Option<Duration>) -> PipeEnd {
+    #[cfg(feature = "compress")]
+    if packed {
+        return super::packed::pipe_packed(stream, device, idle).await;
+    }
+    #[cfg(not(feature = "compress"))]
+    let _ = packed;
+    pipe(stream, device, idle).await
 }
 
 fn place(config: &Config, target: &Target) -> Option<Place> {

@@ -5,6 +5,8 @@ mod carry;
 #[cfg(feature = "mdns")]
 mod mdns;
 mod pace;
+#[cfg(feature = "compress")]
+mod packed;
 mod target;
 
 use std::future::poll_fn;

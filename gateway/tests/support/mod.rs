@@ -103,7 +103,13 @@ impl ServerLink {
 
     pub fn open_within(&self, device: &str, deadline: Duration) -> Stream {
         let (device, service) = (device.parse().unwrap(), "svc".parse().unwrap());
-        self.handle.open(Target { device, service, deadline }).unwrap()
+        self.handle.open(Target { device, service, deadline, packed: false }).unwrap()
+    }
+
+    /// A stream on which both ends pack.
+    pub fn open_packed(&self, device: &str) -> Stream {
+        let (device, service) = (device.parse().unwrap(), "svc".parse().unwrap());
+        self.handle.open(Target { device, service, deadline: Duration::from_secs(5), packed: true }).unwrap()
     }
 
     /// The next list of devices that the gateway reports.

@@ -38,7 +38,12 @@ impl Random {
 }
 
 pub(crate) fn target() -> Target {
-    Target { device: "plc1".parse().unwrap(), service: "web".parse().unwrap(), deadline: Duration::from_secs(10) }
+    Target {
+        device: "plc1".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        deadline: Duration::from_secs(10),
+        packed: false,
+    }
 }
 
 /// What each end offers on a new stream, and how many streams there may be.

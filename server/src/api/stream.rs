@@ -1,5 +1,6 @@
 //! `GET /api/v1/devices/{device}/services/{service}/stream`: a service's bytes as a WebSocket, for SSH, VNC and the rest.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -188,8 +189,8 @@ async fn up<S: DeviceStream>(
                 writer.shutdown().await
             }
             Message::Binary(bytes) => match filter.map(|filter| lock(filter).said(&bytes)) {
-                None => writer.write_all(&bytes).await,
-                Some(Ok(heard)) => writer.write_all(&heard).await,
+                None => put(writer, &bytes).await,
+                Some(Ok(heard)) => put(writer, &heard).await,
                 Some(Err(Refused(why))) => return Ending::Rule(CloseCode::Policy, why),
             },
             Message::Text(_) => return Ending::Rule(CloseCode::Unsupported, "a raw stream is binary messages"),
@@ -201,6 +202,12 @@ async fn up<S: DeviceStream>(
         }
     }
     Ending::Gone
+}
+
+/// Writes, and leaves nothing behind that waits for more.
+async fn put<S: DeviceStream>(writer: &mut WriteHalf<S>, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
 }
 
 /// Device to client, until the device ends its direction.

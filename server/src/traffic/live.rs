@@ -124,6 +124,11 @@ impl Live {
         self.up.store(self.up() + bytes as u64, Ordering::Relaxed);
     }
 
+    pub(super) fn set_passed(&self, up: u64, down: u64) {
+        self.up.store(up, Ordering::Relaxed);
+        self.down.store(down, Ordering::Relaxed);
+    }
+
     pub(super) fn count_down(&self, bytes: usize) {
         self.down.store(self.down() + bytes as u64, Ordering::Relaxed);
     }

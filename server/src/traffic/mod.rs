@@ -5,6 +5,7 @@ mod keeper;
 mod live;
 mod meters;
 mod stream;
+mod way;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +25,7 @@ pub use self::live::{Ending, Live, Passage, StreamEnd};
 use self::meters::Meters;
 pub use self::stream::Metered;
 use crate::audit::{Audit, Streams};
+use self::way::Way;
 use crate::store::{LinkCount, Month, TrafficSum};
 
 /// Knows all streams that are open now, and what was carried this month. Clones share what they know.
@@ -58,15 +60,15 @@ impl Traffic {
         }
     }
 
-    /// Puts a stream that was just opened under the meter.
-    pub fn meter(&self, stream: Stream, passage: Passage) -> Metered {
+    /// Puts a stream that was just opened, packed or not, under the meter.
+    pub fn meter(&self, stream: Stream, packed: bool, passage: Passage) -> Metered {
         if let Some(noted) = &self.inner.noted {
             noted.begun(&passage);
         }
         let live = Arc::new(Live::new(passage, stream.resetter()));
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.open_now().insert(number, live.clone());
-        Metered::new(stream, live, number, self.clone())
+        Metered::new(Way::new(stream, packed), live, number, self.clone())
     }
 
     /// Ends at once each open stream that `which` picks, and says why to both its ends. Returns how many there were.

@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use linkspan_protocol::driver::{Stream, failed, reset_of};
+use linkspan_protocol::driver::{failed, reset_of};
 use linkspan_protocol::frame::Reset;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Ending, Live, StreamEnd, Traffic};
+use super::{Ending, Live, StreamEnd, Traffic, Way};
 
-/// A stream to a device. What passes costs two plain additions: no lock and no memory.
+/// A stream to a device. What passes as it is costs two plain additions: no lock and no memory.
 #[derive(Debug)]
 pub struct Metered {
-    stream: Stream,
+    stream: Way,
     live: Arc<Live>,
     number: u64,
     traffic: Traffic,
@@ -24,13 +24,24 @@ pub struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(stream: Stream, live: Arc<Live>, number: u64, traffic: Traffic) -> Self {
+    pub(super) fn new(stream: Way, live: Arc<Live>, number: u64, traffic: Traffic) -> Self {
         Self { stream, live, number, traffic, came_to_end: false, finished: false, failure: None }
     }
 
     /// After a cut nothing passes any more, also not what had arrived before it.
     fn check(&self) -> io::Result<()> {
         self.live.was_cut().map_or(Ok(()), |why| Err(failed(why.clone())))
+    }
+
+    /// Counts what passed over the link: of what is packed, the pieces.
+    fn count(&self, up: usize, down: usize) {
+        match self.stream.passed() {
+            None => {
+                self.live.count_up(up);
+                self.live.count_down(down);
+            }
+            Some((up, down)) => self.live.set_passed(up, down),
+        }
     }
 
     fn note(&mut self, error: &io::Error) {
@@ -58,7 +69,7 @@ impl AsyncRead for Metered {
         match &polled {
             Poll::Ready(Ok(())) => {
                 let read = buf.filled().len() - before;
-                this.live.count_up(read);
+                this.count(read, 0);
                 this.came_to_end |= read == 0 && had_room;
             }
             Poll::Ready(Err(error)) => this.note(error),
@@ -74,7 +85,7 @@ impl AsyncWrite for Metered {
         this.check()?;
         let polled = Pin::new(&mut this.stream).poll_write(cx, data);
         match &polled {
-            Poll::Ready(Ok(written)) => this.live.count_down(*written),
+            Poll::Ready(Ok(written)) => this.count(0, *written),
             Poll::Ready(Err(error)) => this.note(error),
             Poll::Pending => {}
         }
@@ -82,13 +93,18 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.count(0, 0);
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.finished = true;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.count(0, 0);
+        polled
     }
 }
 

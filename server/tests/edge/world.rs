@@ -98,7 +98,7 @@ impl Doors for TestDoors {
 
     fn open(&self, wish: &Wish<'_, Person, ()>) -> Result<Stream, NoStream> {
         let device = wish.device.report.name.clone();
-        let target = driver::Target { device, service: wish.service.clone(), deadline: wish.deadline };
+        let target = driver::Target { device, service: wish.service.clone(), deadline: wish.deadline, packed: false };
         self.link.open(target).map_err(|error| match error {
             OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
             OpenError::Closed => NoStream::Offline,
@@ -127,7 +127,15 @@ pub(crate) fn device(name: &str, services: &[(&str, ServiceKind, SocketAddr)]) -
 
 pub(crate) fn service(name: &str, kind: ServiceKind, at: SocketAddr, verify: Verify) -> ServiceReport {
     let host = at.ip().to_string();
-    ServiceReport { name: name.parse().unwrap(), kind, host, port: at.port(), verify, host_header: None }
+    ServiceReport {
+        name: name.parse().unwrap(),
+        kind,
+        host,
+        port: at.port(),
+        verify,
+        host_header: None,
+        compress: false,
+    }
 }
 
 /// The running edge.

@@ -374,3 +374,52 @@ async fn a_services_rate_is_kept_each_way_and_no_key_waits_for_it() {
     assert!((0.7 * RATE..1.3 * RATE).contains(&rate), "{rate}");
     assert!(middle < Duration::from_millis(150), "{middle:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_says_plainly_passes_packed() {
+    let page = "<tr><td>pump 7</td><td>running</td></tr>\n".repeat(20_000);
+    let noise: Vec<u8> = linkspan_tests::noise::noise(500_000);
+    let (html, picture) = (page.clone(), noise.clone());
+    let web = Origin::start(move |mut call| {
+        let (html, picture) = (html.clone(), picture.clone());
+        async move {
+            while let Some(head) = call.head().await {
+                let body: &[u8] = if head.starts_with("GET /picture") { &picture } else { html.as_bytes() };
+                call.say(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+                call.say(body).await;
+            }
+        }
+    })
+    .await;
+    let echoes = Origin::echo().await;
+    let services = [("web", "http", web.address), ("sh", "tcp", echoes.address)];
+    let site = Site::open(|config| {
+        let config = config.device("plc1", "", &services);
+        config.replaced("kind = \"http\"\n", "kind = \"http\"\n  compress = true\n").lines("  compress = true\n")
+    })
+    .await
+    .unwrap();
+    // Carried, as the server books it when the streams have ended.
+    let carried = async |least: u64| {
+        until("what was carried", PATIENCE, async || {
+            let traffic = site.traffic().await?;
+            let up = traffic["streams"]["up"].as_u64().unwrap_or_default();
+            ensure!(up >= least, "{traffic}");
+            Ok(up)
+        })
+        .await
+        .unwrap()
+    };
+    assert_eq!(site.fetch(&[&site.url("plc1", "/")]).await.unwrap().text(), page);
+    let text = carried(1000).await;
+    assert!(text < page.len() as u64 / 10, "{text} of {}", page.len());
+    let picture = site.curl(&[&site.url("plc1", "/picture")]).await.unwrap();
+    assert!(picture.out == noise, "a picture arrives as it is");
+    let both = carried(noise.len() as u64).await;
+    assert!(both < text + noise.len() as u64 * 101 / 100, "{both}");
+    let mut terminal = site.stream("plc1", "sh").await.unwrap();
+    for key in b"ls -l\r" {
+        terminal.send(&[*key]).await.unwrap();
+        assert_eq!(terminal.receive_exactly(1).await.unwrap(), [*key]);
+    }
+}

@@ -12,7 +12,7 @@ fn is_own(name: &str) -> bool {
 
 fn service(name: &str, kind: ServiceKind, port: u16) -> ServiceReport {
     let (host, verify) = ("192.168.1.10".to_owned(), Verify::Off);
-    ServiceReport { name: name.parse().unwrap(), kind, host, port, verify, host_header: None }
+    ServiceReport { name: name.parse().unwrap(), kind, host, port, verify, host_header: None, compress: false }
 }
 
 fn origins(port: u16) -> Origins {
