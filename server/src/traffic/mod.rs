@@ -24,8 +24,8 @@ pub use self::book::{Level, Standing};
 pub use self::live::{Ending, Live, Passage, StreamEnd};
 use self::meters::Meters;
 pub use self::stream::Metered;
-use crate::audit::{Audit, Streams};
 use self::way::Way;
+use crate::audit::{Audit, Streams};
 use crate::store::{LinkCount, Month, TrafficSum};
 
 /// Knows all streams that are open now, and what was carried this month. Clones share what they know.

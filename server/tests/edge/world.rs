@@ -90,7 +90,7 @@ impl Doors for TestDoors {
     fn may(&self, _: &Person, _: &Found<()>, service: &ServiceReport, _: Purpose) -> Permit {
         match service.name.as_str() {
             "look" => Permit::View,
-            "refused" => Permit::Refused,
+            "forbidden" => Permit::Refused,
             "hidden" => Permit::Unknown,
             _ => Permit::Full,
         }
