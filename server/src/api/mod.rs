@@ -5,9 +5,11 @@ mod audit;
 mod describe;
 mod devices;
 pub mod enrol;
+mod enrolments;
 mod etag;
 mod events;
 mod gate;
+mod gateways;
 mod guards;
 mod guests;
 mod input;
@@ -103,7 +105,43 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
-    audit_table(traffic_table(visits_table(rights_table(table))))
+    audit_table(traffic_table(visits_table(rights_table(people_table(gateways_table(table))))))
+}
+
+/// Gateways, and routers that are to become gateways.
+fn gateways_table(table: Table) -> Table {
+    use Needs::{Here, May, On};
+    use Permission::{GatewayEdit, GatewaySee};
+    table
+        .add("POST /api/v1/gateways", May(GatewayEdit), routes!(gateways::add))
+        .add("GET /api/v1/gateways/{gateway}", On(GatewaySee), routes!(gateways::one))
+        .add("DELETE /api/v1/gateways/{gateway}", On(GatewayEdit), routes!(gateways::remove))
+        .add("POST /api/v1/gateways/{gateway}/revoke", On(GatewayEdit), routes!(gateways::revoke))
+        .add("POST /api/v1/gateways/{gateway}/replace", On(GatewayEdit), routes!(gateways::replace))
+        .add("GET /api/v1/provisioning-keys", Here(GatewayEdit), routes!(enrolments::keys))
+        .add("POST /api/v1/provisioning-keys", Here(GatewayEdit), routes!(enrolments::add_key))
+        .add("DELETE /api/v1/provisioning-keys/{key}", Here(GatewayEdit), routes!(enrolments::remove_key))
+        .add("GET /api/v1/enrolments", Here(GatewayEdit), routes!(enrolments::list))
+        .add("POST /api/v1/enrolments/{enrolment}/accept", Here(GatewayEdit), routes!(enrolments::accept))
+        .add("POST /api/v1/enrolments/{enrolment}/refuse", Here(GatewayEdit), routes!(enrolments::refuse))
+}
+
+/// People, and where they are signed in.
+fn people_table(table: Table) -> Table {
+    use Needs::{May, SignedIn};
+    use Permission::{PeopleEdit, PeopleSee};
+    use rights::people;
+    table
+        .add("GET /api/v1/people", May(PeopleSee), routes!(people::list))
+        .add("POST /api/v1/people", May(PeopleEdit), routes!(people::add))
+        .add("GET /api/v1/people/{person}", May(PeopleSee), routes!(people::one))
+        .add("PUT /api/v1/people/{person}", May(PeopleEdit), routes!(people::edit))
+        .add("DELETE /api/v1/people/{person}", May(PeopleEdit), routes!(people::remove))
+        .add("POST /api/v1/people/{person}/link", May(PeopleEdit), routes!(people::make_link))
+        .add("GET /api/v1/people/{person}/sessions", May(PeopleEdit), routes!(people::sessions))
+        .add("DELETE /api/v1/people/{person}/sessions", May(PeopleEdit), routes!(people::sign_out))
+        .add("GET /api/v1/me/sessions", SignedIn, routes!(people::own_sessions))
+        .add("DELETE /api/v1/me/sessions/{session}", SignedIn, routes!(people::end_own))
 }
 
 /// What was done, and what happens.

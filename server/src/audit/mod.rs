@@ -111,8 +111,8 @@ impl Audit {
         }
     }
 
-    /// Writes down what a stranger tried, some time soon. Of a flood of attempts only some are written, with how many more
-    /// there were.
+    /// Writes down what a stranger tried, or what anybody tries in vain, some time soon. Of a flood of attempts only some
+    /// are written, with how many more there were.
     pub fn note_stranger(&self, entry: Entry) {
         let admitted =
             self.inner.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(std::time::Instant::now());

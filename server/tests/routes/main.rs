@@ -3,6 +3,8 @@
 
 mod audit;
 mod events;
+mod gateways;
 mod house;
 mod matrix;
+mod people;
 mod refused;

@@ -4,6 +4,7 @@ pub(super) mod accounts;
 pub(super) mod grants;
 pub(super) mod groups;
 pub(super) mod me;
+pub(super) mod people;
 pub(super) mod roles;
 mod shapes;
 pub(super) mod tenants;
@@ -47,7 +48,7 @@ pub(super) struct PagedWithin {
 }
 
 impl PagedWithin {
-    fn split(self) -> (Within, Paged) {
+    pub(super) fn split(self) -> (Within, Paged) {
         (Within { tenant: self.tenant }, Paged { limit: self.limit, cursor: self.cursor })
     }
 }
