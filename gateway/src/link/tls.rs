@@ -11,8 +11,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, HandshakeKind, RootCertStore,
-    SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error as TlsError, HandshakeKind,
+    RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -62,7 +62,7 @@ impl Memory {
 
 impl Kept {
     fn new(trusted: Trusted, trust: &Trust, certificates: Vec<CertificateDer<'static>>) -> Result<Self, Failure> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(provider());
         let verifier = Arc::new(Verifier::new(trust, certificates, &provider)?);
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -74,6 +74,34 @@ impl Kept {
         config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
         Ok(Self { trusted, config: Arc::new(config), verifier })
     }
+}
+
+/// The library's cryptography, with the ciphers in the order of what they cost here: AES with 128 bits is as safe and
+/// cheaper than with 256, whose hash (SHA-384) no processor helps with; without AES in the processor ChaCha20 is cheapest.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let has_aes = has_aes();
+    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => u8::from(!has_aes),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => u8::from(has_aes),
+        _ => 2,
+    });
+    provider
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn has_aes() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes() -> bool {
+    false
 }
 
 fn name_of(trust: &Trust, certificates: &[CertificateDer<'_>]) -> Trusted {
@@ -325,6 +353,15 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &settings(1)));
         assert!(!Arc::ptr_eq(&first, &settings(2)));
         assert!(!Arc::ptr_eq(&first, &settings(1)), "nor are old ones found again");
+    }
+
+    #[test]
+    fn the_cheapest_cipher_comes_first_and_none_is_missing() {
+        let (ours, all) = (provider().cipher_suites, rustls::crypto::ring::default_provider().cipher_suites);
+        let wanted =
+            if has_aes() { CipherSuite::TLS13_AES_128_GCM_SHA256 } else { CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 };
+        assert_eq!(ours[0].suite(), wanted);
+        assert!(ours.len() == all.len() && all.iter().all(|suite| ours.contains(suite)));
     }
 
     #[test]

@@ -55,9 +55,14 @@ pub fn arriving_per_address(connections: usize) -> usize {
     (connections / 4).clamp(ARRIVING_LEAST, ARRIVING_PER_ADDRESS)
 }
 
-/// Gateways between the turnstile and their first request. Each costs some 400 µs of processor time that it may ask for
-/// at any moment: together a fifth of a second on two processors. Over a line of 300 ms it lets a thousand in a second.
+/// Gateways between the turnstile and their first request, while the processors have nothing else to do: over a line of
+/// 300 ms it lets a thousand in in a second. Each costs some 400 µs of processor time that it may ask for at any moment.
 pub const ARRIVING_INSIDE: usize = 1024;
+/// The same while the processors are busy: what so many handshakes work on still fits their caches. With a thousand at
+/// once the same processors get through half as many in a second.
+pub const ARRIVING_BUSY: usize = 128;
+/// The processors are busy if a task that is ready waits longer than this for its turn.
+pub const BUSY: Duration = Duration::from_micros(500);
 /// Gateways let in before all other tasks had a turn: a few milliseconds of work.
 pub const ARRIVALS_AT_ONCE: usize = 16;
 /// Longest wait of a gateway for its turn; it gives TLS 30 seconds.

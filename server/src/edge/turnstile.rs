@@ -2,11 +2,13 @@
 //! fleet that comes back.
 //!
 //! A handshake costs some hundred microseconds, a waiting socket next to nothing. So a fleet waits here, in its order,
-//! until the tasks that are ready to run have had their turn: then a few more are let in. Nothing is tuned to a number of
-//! handshakes a second, and no processor idles while somebody waits.
+//! until the tasks that are ready to run have had their turn: then a few more are let in. While the processors are busy, only
+//! as many are inside as their caches hold; while they are not, since lines are slow, many more. Nothing is tuned to a number
+//! of handshakes a second, and no processor idles while somebody waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -92,6 +94,7 @@ impl Pace {
     /// Runs until nobody waits.
     pub(super) async fn run(self) {
         let Self(Turnstile(state)) = &self;
+        let mut waited = Duration::ZERO;
         loop {
             let waiting = state.at_gate.load(Ordering::Acquire);
             if waiting == 0 {
@@ -102,11 +105,23 @@ impl Pace {
                 }
                 continue;
             }
-            let wanted = waiting.min(limits::ARRIVALS_AT_ONCE);
-            state.gate.add_permits(wanted.saturating_sub(state.gate.available_permits()));
+            if state.inside() < limits::ARRIVING_BUSY || waited < limits::BUSY {
+                let wanted = waiting.min(limits::ARRIVALS_AT_ONCE);
+                state.gate.add_permits(wanted.saturating_sub(state.gate.available_permits()));
+            }
             // Comes back when all tasks that were ready before have run.
+            let begin = Instant::now();
             tokio::task::yield_now().await;
+            waited = begin.elapsed();
         }
+    }
+}
+
+impl State {
+    /// How many have been let in and have not shown their first request.
+    fn inside(&self) -> usize {
+        let held = limits::ARRIVING_INSIDE.saturating_sub(self.inside.available_permits());
+        held.saturating_sub(self.at_gate.load(Ordering::Acquire))
     }
 }
 
@@ -138,8 +153,6 @@ impl Drop for Counted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::JoinSet;
 
     use super::*;

@@ -19,7 +19,7 @@ use linkspan_protocol::id::{GatewayName, Secret};
 use linkspan_protocol::message::{ALPN, GatewayToServer, Hello, LINK_PATH, SUBPROTOCOL, VERSION, Welcome};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -123,8 +123,10 @@ fn connector(ca_file: &Path) -> Result<TlsConnector> {
     for certificate in CertificateDer::pem_file_iter(ca_file)? {
         roots.add(certificate?)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut provider = rustls::crypto::ring::default_provider();
+    // Gateways prefer it too.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
