@@ -4,7 +4,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod enrol;
 mod forward;
+mod identity;
 pub mod link;
 mod nearest;
 mod platform;
@@ -24,6 +26,8 @@ pub use crate::supervisor::WorkerReport;
 
 use crate::config::{Config, Trust};
 use crate::forward::Forwarder;
+use crate::identity::clock::Clock;
+use crate::identity::renew::Renewal;
 use crate::link::Link;
 use crate::status::{ClaimError, Socket, Sources};
 use crate::supervisor::Supervisor;
@@ -92,6 +96,8 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let traffic = Arc::new(Traffic::new(config.subscribe()));
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), traffic.clone()));
 
+    let clock = Arc::new(Clock::new(Clock::file_of(&config.borrow().file)));
+    let tls = Arc::new(link::TlsMemory::new(clock));
     let mut supervisor = Supervisor::new();
     let link = Link {
         config: config.subscribe(),
@@ -100,9 +106,11 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         traffic: traffic.clone(),
         report: report.clone(),
         instance: format!("{:016x}", fastrand::u64(..)),
-        tls: Arc::default(),
+        tls: tls.clone(),
     };
     supervisor.start("link", move || link.clone().run());
+    let renewal = Renewal { config: config.subscribe(), tls };
+    supervisor.start("renewal", move || renewal.clone().run());
     let sources = Sources {
         started: Instant::now(),
         config: config.subscribe(),

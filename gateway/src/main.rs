@@ -1,13 +1,15 @@
 //! The program: understands its words, sets up logging, signals and the one thread, and says how it went as a sysexit.
 
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use linkspan_gateway::cli::{self, Action};
 use linkspan_gateway::config::{self, Config, Problems, Severity};
+use linkspan_gateway::enrol::{self, EnrolError, Order};
 use linkspan_gateway::{Command, Host, ServiceManager, status};
+use linkspan_protocol::id::Secret;
 use log::{Level, LevelFilter, Record};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,6 +18,8 @@ use tokio::sync::mpsc;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_OSERR: u8 = 71;
+const EX_CANTCREAT: u8 = 73;
+const EX_NOPERM: u8 = 77;
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
         Ok(Action::Run(config)) => run(&config),
         Ok(Action::Check(config)) => check(&config),
         Ok(Action::Status { config, json }) => tell_status(&config, json),
+        Ok(Action::Enroll(order)) => enroll(*order),
         Ok(Action::Print(text)) => print(text),
         Err(usage) => {
             complain(&format!("linkspan-gateway: {usage}\nTry `linkspan-gateway --help`."));
@@ -85,6 +90,39 @@ fn run(file: &Path) -> u8 {
         Err(e) => {
             log::error!("{e:#}");
             if e.is::<linkspan_gateway::RunError>() { EX_UNAVAILABLE } else { EX_OSERR }
+        }
+    }
+}
+
+fn enroll(mut order: Order) -> u8 {
+    if order.code.expose() == "-" {
+        let mut line = String::new();
+        if let Err(e) = std::io::stdin().lock().take(4096).read_line(&mut line) {
+            complain(&format!("linkspan-gateway: the code cannot be read: {e}"));
+            return EX_USAGE;
+        }
+        order.code = Secret::new(line.trim());
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            complain(&format!("linkspan-gateway: {e}"));
+            return EX_OSERR;
+        }
+    };
+    let enrolled = runtime.block_on(enrol::enrol(&order, &mut |text| complain(&text)));
+    runtime.shutdown_background();
+    match enrolled {
+        Ok(name) => print(&format!("{name}\n")),
+        Err(error) => {
+            complain(&format!("linkspan-gateway: {error}"));
+            match error {
+                EnrolError::Usage(_) => EX_USAGE,
+                EnrolError::Config(_) => EX_CONFIG,
+                EnrolError::Exists(_) | EnrolError::Write { .. } => EX_CANTCREAT,
+                EnrolError::Unreachable(_) => EX_UNAVAILABLE,
+                EnrolError::Refused(_) => EX_NOPERM,
+            }
         }
     }
 }

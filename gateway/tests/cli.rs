@@ -73,7 +73,7 @@ async fn words_are_answered_with_sysexits() {
         (&["rnu"], "did you mean `run`?"),
         (&["run", "--confg", "x"], "did you mean `--config`?"),
         (&["discover"], "`discover` is not part of this version yet"),
-        (&["enroll", "https://a.example", "CODE"], "`enroll` is not part of this version yet"),
+        (&["enroll", "https://a.example", "CODE"], "a claim code has 16 letters and digits"),
     ] {
         let (code, out, err) = said(words).await;
         assert_eq!((code, out.as_str()), (Some(64), ""), "{words:?}");

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
+use linkspan_protocol::id::Secret;
 
 use crate::config::DEFAULT_FILE;
+use crate::enrol::Order;
 use crate::nearest::nearest;
 
 /// What the words ask for.
@@ -22,6 +24,8 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// Make this router a gateway; a code of `-` is to be read from standard input.
+    Enroll(Box<Order>),
     /// Print this text.
     Print(&'static str),
 }
@@ -35,7 +39,7 @@ pub struct Usage(String);
 pub const VERSION: &str = concat!("linkspan-gateway ", env!("CARGO_PKG_VERSION"), "\n");
 
 const HELP: &str = include_str!("help/main.txt");
-const COMMANDS: [&str; 5] = ["run", "check", "status", "completion", "help"];
+const COMMANDS: [&str; 6] = ["run", "check", "status", "enroll", "completion", "help"];
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// Understands the words after the program's name.
@@ -53,17 +57,25 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
     if json && !matches!(command, "status" | "discover") {
         return Err(Usage("the option --json belongs to `status`".to_owned()));
     }
+    if let Some(option) = words.enroll_option().filter(|_| command != "enroll") {
+        return Err(Usage(format!("the option {option} belongs to `enroll`")));
+    }
     let action = match command {
+        "enroll" => Action::Enroll(Box::new(words.order(config)?)),
         "run" => Action::Run(config),
         "check" => Action::Check(config),
         "status" => Action::Status { config, json },
         "completion" => Action::Print(completion(words.values.get(1))?),
         "help" => Action::Print(help_topic(words.values.get(1))?),
-        "discover" | "enroll" => return Err(later(command)),
+        "discover" => return Err(later()),
         "" => return Err(Usage(format!("a command is missing: {}", COMMANDS.join(", ")))),
         unknown => return Err(Usage(format!("unknown command `{unknown}`{}", hint(unknown, &COMMANDS)))),
     };
-    let takes = if matches!(command, "completion" | "help") { 2 } else { 1 };
+    let takes = match command {
+        "completion" | "help" => 2,
+        "enroll" => 3,
+        _ => 1,
+    };
     match words.values.get(takes) {
         Some(extra) => Err(Usage(format!("`{command}` does not take `{extra}`"))),
         None => Ok(action),
@@ -77,17 +89,29 @@ struct Words {
     json: bool,
     help: bool,
     version: bool,
+    name: Option<String>,
+    ca_file: Option<PathBuf>,
+    fingerprint: Option<String>,
+    proxy: Option<String>,
+    force: bool,
 }
 
 impl Words {
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        const OPTIONS: [&str; 4] = ["--config", "--json", "--help", "--version"];
+        const OPTIONS: [&str; 9] =
+            ["--config", "--json", "--help", "--version", "--name", "--ca-file", "--fingerprint", "--proxy", "--force"];
+        let text = |value: OsString| value.to_string_lossy().into_owned();
         let said = |e: lexopt::Error| Usage(e.to_string());
         let mut read = Self::default();
         let mut parser = Parser::from_args(words);
         while let Some(word) = parser.next().map_err(said)? {
             match word {
                 Arg::Long("config") | Arg::Short('c') => read.config = Some(parser.value().map_err(said)?.into()),
+                Arg::Long("name") => read.name = Some(text(parser.value().map_err(said)?)),
+                Arg::Long("ca-file") => read.ca_file = Some(parser.value().map_err(said)?.into()),
+                Arg::Long("fingerprint") => read.fingerprint = Some(text(parser.value().map_err(said)?)),
+                Arg::Long("proxy") => read.proxy = Some(text(parser.value().map_err(said)?)),
+                Arg::Long("force") => read.force = true,
                 Arg::Long("json") => read.json = true,
                 Arg::Long("help") | Arg::Short('h') => read.help = true,
                 Arg::Long("version") | Arg::Short('V') => read.version = true,
@@ -101,6 +125,35 @@ impl Words {
         }
         Ok(read)
     }
+
+    /// An option that was given and means something to `enroll` alone.
+    fn enroll_option(&self) -> Option<&'static str> {
+        let given = [
+            (self.name.is_some(), "--name"),
+            (self.ca_file.is_some(), "--ca-file"),
+            (self.fingerprint.is_some(), "--fingerprint"),
+            (self.proxy.is_some(), "--proxy"),
+            (self.force, "--force"),
+        ];
+        given.into_iter().find_map(|(given, option)| given.then_some(option))
+    }
+
+    fn order(&self, config: PathBuf) -> Result<Order, Usage> {
+        let missing = |what| Usage(format!("{what} is missing: `linkspan-gateway enroll URL CODE`"));
+        let url = self.values.get(1).ok_or_else(|| missing("the server's url"))?;
+        let code = self.values.get(2).ok_or_else(|| missing("a claim code, or a provisioning key"))?;
+        let name = self.name.as_deref().map(|name| name.parse().map_err(|e| Usage(format!("--name: {e}")))).transpose();
+        Ok(Order {
+            url: url.clone(),
+            code: Secret::new(code.as_str()),
+            config,
+            name: name?,
+            ca_file: self.ca_file.clone(),
+            fingerprint: self.fingerprint.clone(),
+            proxy: self.proxy.as_deref().map(Secret::new),
+            force: self.force,
+        })
+    }
 }
 
 fn help(command: &str) -> &'static str {
@@ -108,6 +161,7 @@ fn help(command: &str) -> &'static str {
         "run" => include_str!("help/run.txt"),
         "check" => include_str!("help/check.txt"),
         "status" => include_str!("help/status.txt"),
+        "enroll" => include_str!("help/enroll.txt"),
         "completion" => include_str!("help/completion.txt"),
         _ => HELP,
     }
@@ -116,7 +170,7 @@ fn help(command: &str) -> &'static str {
 fn help_topic(topic: Option<&String>) -> Result<&'static str, Usage> {
     match topic.map(String::as_str) {
         Some(topic) if COMMANDS.contains(&topic) => Ok(help(topic)),
-        Some("discover" | "enroll") => Err(later(topic.map_or("", String::as_str))),
+        Some("discover") => Err(later()),
         Some(unknown) => Err(Usage(format!("unknown command `{unknown}`{}", hint(unknown, &COMMANDS)))),
         None => Ok(HELP),
     }
@@ -132,12 +186,9 @@ fn completion(shell: Option<&String>) -> Result<&'static str, Usage> {
     }
 }
 
-fn later(command: &str) -> Usage {
-    let instead = match command {
-        "enroll" => "write [identity] secret_file, with the secret that `linkspan-server gateway add --secret` printed",
-        _ => "list devices as [[device]] in the configuration",
-    };
-    Usage(format!("`{command}` is not part of this version yet; {instead}"))
+fn later() -> Usage {
+    let instead = "list devices as [[device]] in the configuration";
+    Usage(format!("`discover` is not part of this version yet; {instead}"))
 }
 
 fn hint(word: &str, known: &[&'static str]) -> String {
@@ -164,8 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn an_order_to_enrol_is_understood() {
+        let line = "enroll https://a.example CODE -c x --name gw-1 --ca-file ca.pem --proxy http://p:1 --force";
+        let Ok(Action::Enroll(order)) = parse(line) else { panic!("{:?}", parse(line)) };
+        assert_eq!((order.url.as_str(), order.code.expose(), order.force), ("https://a.example", "CODE", true));
+        assert_eq!((order.config, order.ca_file), ("x".into(), Some("ca.pem".into())));
+        assert_eq!(order.name, Some("gw-1".parse().unwrap()));
+        assert!(matches!(parse("enroll https://a.example -"), Ok(Action::Enroll(order)) if order.code.expose() == "-"));
+    }
+
+    #[test]
     fn each_command_has_its_page() {
-        for command in ["run", "check", "status", "completion"] {
+        for command in ["run", "check", "status", "enroll", "completion"] {
             let Ok(Action::Print(page)) = parse(&format!("{command} --help")) else { panic!("{command}") };
             assert!(page.starts_with(&format!("linkspan-gateway {command}: ")), "{page}");
             assert_eq!(parse(&format!("help {command}")), Ok(Action::Print(page)));
@@ -187,7 +248,10 @@ mod tests {
         assert_eq!(told("completion fihs"), "unknown shell `fihs`: bash, zsh or fish; did you mean `fish`?");
         assert!(told("run --config").contains("--config"));
         assert!(told("").starts_with("a command is missing"));
-        assert!(told("enroll https://a CODE").contains("`enroll` is not part of this version yet"));
+        assert_eq!(told("run --force"), "the option --force belongs to `enroll`");
+        assert!(told("enroll").starts_with("the server's url is missing"));
+        assert!(told("enroll https://a").starts_with("a claim code, or a provisioning key is missing"));
+        assert!(told("enroll https://a CODE --name Site12").contains("lower case"));
         assert!(told("discover --json").contains("`discover` is not part of this version yet"));
     }
 }

@@ -20,6 +20,7 @@ use toml::de::DeTable;
 pub use problem::{Problem, Problems, Severity};
 pub use value::{Fingerprint, HostPort, Proxy, TargetHost};
 
+pub use crate::identity::Files;
 use problem::Wrong;
 use reader::{Reader, Section};
 
@@ -89,8 +90,17 @@ pub enum Trust {
 pub struct Identity {
     /// The gateway's name.
     pub name: GatewayName,
+    /// What it proves that with.
+    pub credential: Credential,
+}
+
+/// What a gateway proves its name with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
     /// The secret it shares with the server.
-    pub secret: Secret,
+    Secret(Secret),
+    /// A certificate of the server's authority, read anew for each connection: it is renewed meanwhile.
+    Certificate(Files),
 }
 
 /// `[limits]`
@@ -233,6 +243,56 @@ pub fn load(file: &Path) -> Result<Config, Problems> {
         }
         _ => Err(Problems(problems)),
     }
+}
+
+/// The `[server]` and `[identity]` of a configuration, as far as they can be read: for `enroll`, before there is an
+/// identity. The problems are those of `[server]`.
+pub(crate) fn draft(file: &Path) -> Result<Draft, Problems> {
+    let whole = |wrong: Wrong| Problems(vec![Problem::with_file(file, wrong.what, wrong.instead)]);
+    let (content, _) = files::read(file, files::CONFIG_MAX).map_err(whole)?;
+    let text = String::from_utf8_lossy(&content);
+    let reader = Reader::new(file, &text);
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
+    let server = server::server(root.section("server", "[server]"));
+    let problems = reader.finish();
+    let reader = Reader::new(file, &text);
+    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
+    let mut identity = root.section("identity", "[identity]");
+    let name = identity.text("name").and_then(|name| name.get_ref().parse().ok());
+    let mut path = |key| identity.text(key).map(|text| reader.beside(text.get_ref()));
+    let files = path("certificate_file").zip(path("key_file"));
+    let files = files.map(|(certificate, key)| Files { certificate, key });
+    let Some(server) = server else { return Err(Problems(problems)) };
+    Ok(Draft { server, name, files })
+}
+
+/// Host and port of a server's address as somebody typed it.
+pub(crate) fn server_url(text: &str) -> Result<HostPort, String> {
+    value::server_url(text).map_err(|wrong| wrong.sentence())
+}
+
+/// A proxy as somebody typed it.
+pub(crate) fn proxy(text: &str) -> Result<Proxy, String> {
+    value::proxy_url(text).map_err(|wrong| wrong.sentence())
+}
+
+/// A fingerprint as somebody typed it.
+pub(crate) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+    value::fingerprint(text).map_err(|wrong| wrong.sentence())
+}
+
+/// The CA certificates in a file that somebody named.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    files::certificates(file).map_err(|wrong| wrong.sentence())
+}
+
+/// What a configuration says of a gateway that may not be enrolled yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) server: Server,
+    pub(crate) name: Option<GatewayName>,
+    pub(crate) files: Option<Files>,
 }
 
 /// The status socket that a configuration names, even if the rest of it cannot be used.

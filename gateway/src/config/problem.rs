@@ -73,4 +73,9 @@ impl Wrong {
     pub(super) fn new(what: impl Into<String>, instead: impl Into<String>) -> Self {
         Self { what: what.into(), instead: instead.into() }
     }
+
+    /// In one line, where there is no place to name.
+    pub(super) fn sentence(self) -> String {
+        format!("{}; {}", self.what, self.instead)
+    }
 }

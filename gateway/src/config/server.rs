@@ -1,13 +1,13 @@
 //! `[server]` and `[identity]`: which server, the way to it, and who calls.
 
-use linkspan_protocol::id::GatewayName;
+use linkspan_protocol::id::{GatewayName, Secret};
 
 use super::device::name;
 use super::files;
 use super::problem::Wrong;
 use super::reader::Section;
 use super::value::{self, HostPort};
-use super::{Identity, Server, Trust};
+use super::{Credential, Files, Identity, Server, Trust};
 use crate::platform::tcp;
 
 /// More servers than anybody has, and as many as a router tries in a minute.
@@ -91,26 +91,48 @@ pub(super) fn identity(mut section: Section<'_>) -> Option<Identity> {
     let reader = section.reader;
     let text = section.required("name", "\"site12\"");
     let name = text.and_then(|text| name::<GatewayName>(reader, &text));
-    let wants_certificate = section.has("certificate_file") || section.has("key_file");
-    for key in ["certificate_file", "key_file"] {
-        if section.value(key).is_some() {
-            let what = format!("`{key}`: this version does not enrol with a certificate yet");
-            reader.error(&section.span_of(key), what, "write secret_file = \"gateway.secret\"");
-        }
-    }
-    let file = match wants_certificate {
-        true => section.text("secret_file"),
-        false => section.required("secret_file", "\"gateway.secret\", the file that holds the shared secret"),
+    let credential = match section.has("certificate_file") || section.has("key_file") {
+        true => certificate(&mut section).map(Credential::Certificate),
+        false => secret(&mut section).map(Credential::Secret),
     };
-    let secret = file.and_then(|file| {
-        let path = reader.beside(file.get_ref());
-        let (secret, metadata) = reader.check(&file.span(), files::secret(&path))?;
-        if files::open_to_others(&metadata) {
-            let what = format!("other users can read the secret in {}", path.display());
-            reader.warning(&file.span(), what, format!("chmod 600 {}", path.display()));
-        }
-        Some(secret)
-    });
     section.finish();
-    Some(Identity { name: name?, secret: secret? })
+    Some(Identity { name: name?, credential: credential? })
+}
+
+fn secret(section: &mut Section<'_>) -> Option<Secret> {
+    let reader = section.reader;
+    let instead =
+        "\"gateway.secret\", the file that holds the shared secret (or enrol: `linkspan-gateway enroll URL CODE`)";
+    let file = section.required("secret_file", instead)?;
+    let path = reader.beside(file.get_ref());
+    let (secret, metadata) = reader.check(&file.span(), files::secret(&path))?;
+    if files::open_to_others(&metadata) {
+        let what = format!("other users can read the secret in {}", path.display());
+        reader.warning(&file.span(), what, format!("chmod 600 {}", path.display()));
+    }
+    Some(secret)
+}
+
+fn certificate(section: &mut Section<'_>) -> Option<Files> {
+    let reader = section.reader;
+    if section.text("secret_file").is_some() {
+        let what = "`secret_file` beside a certificate: a gateway has one of the two";
+        reader.error(&section.span_of("secret_file"), what, "remove one of them");
+    }
+    let certificate = section.required("certificate_file", "\"gateway.pem\"");
+    let key = section.required("key_file", "\"gateway.key\"");
+    let (certificate, key) = (certificate?, key?);
+    let files = Files { certificate: reader.beside(certificate.get_ref()), key: reader.beside(key.get_ref()) };
+    if files.certificate == files.key {
+        let what = "certificate and key are one file, and each is replaced by itself";
+        reader.error(&key.span(), what, "give them two files");
+        return None;
+    }
+    let instead = "enrol: `linkspan-gateway enroll URL CODE`";
+    reader.check(&certificate.span(), files.load().map_err(|e| Wrong::new(e.to_string(), instead)))?;
+    if std::fs::metadata(&files.key).is_ok_and(|metadata| files::open_to_others(&metadata)) {
+        let what = format!("other users can read the key in {}", files.key.display());
+        reader.warning(&key.span(), what, format!("chmod 600 {}", files.key.display()));
+    }
+    Some(files)
 }

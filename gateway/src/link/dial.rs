@@ -35,6 +35,9 @@ pub(super) type Socket = websocket::Socket<Transport>;
 /// Time for the resolver before the addresses of its last answer are tried without it.
 const RESOLVER_HEAD_START: Duration = Duration::from_millis(500);
 
+/// Where nothing is known of the line, a silent address is asked again after this.
+const ANOTHER_SYN: Duration = Duration::from_secs(3);
+
 /// Reaches the server, up to where a hello can be said. An address that stays silent is asked `again` after that time.
 /// `at_step` hears of each step as it begins. Our address and the other end's come with the WebSocket.
 pub(super) async fn reach(
@@ -43,12 +46,24 @@ pub(super) async fn reach(
     tls: &tls::Memory,
     mut at_step: impl FnMut(Step),
 ) -> Result<(Socket, SocketAddr, SocketAddr), Failure> {
+    let (stream, local, peer) = secure(server, (resolver, again), tls, &mut at_step).await?;
+    at_step(Step::Websocket);
+    Ok((upgrade(stream, &server.at).await?, local, peer))
+}
+
+/// The same, up to where the server's certificate was checked.
+async fn secure(
+    server: &Server,
+    (resolver, again): (&mut Resolver, Duration),
+    tls: &tls::Memory,
+    at_step: &mut impl FnMut(Step),
+) -> Result<(Transport, SocketAddr, SocketAddr), Failure> {
     let (first, key) = match &server.proxy {
         Some(proxy) => (&proxy.at, "proxy"),
         None => (&server.at, "url"),
     };
     at_step(Step::Name);
-    let mut stream = connect((first, key), resolver, again, &mut at_step).await?;
+    let mut stream = connect((first, key), resolver, again, at_step).await?;
     tcp::carry_a_link(&stream, server.congestion.as_deref());
     let addresses = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = addresses.map_err(|e| Failure::new(Step::Tcp, e.to_string(), "it will be tried again"))?;
@@ -57,10 +72,13 @@ pub(super) async fn reach(
         proxy::connect(&mut stream, proxy, &server.at).await?;
     }
     at_step(Step::Tls);
-    let stream = tls::handshake(stream, server, tls).await?;
-    at_step(Step::Websocket);
-    let socket = upgrade(stream, &server.at).await?;
-    Ok((socket, local, peer))
+    Ok((tls::handshake(stream, server, tls).await?, local, peer))
+}
+
+/// A connection to the server for a single request.
+pub(crate) async fn once(server: &Server, tls: &tls::Memory) -> Result<Transport, Failure> {
+    let dialed = (&mut Resolver::default(), ANOTHER_SYN);
+    Ok(secure(server, dialed, tls, &mut |_| ()).await?.0)
 }
 
 /// Says hello; what the server answers, and how long that took.
@@ -167,6 +185,7 @@ fn explain_upgrade(error: WsError) -> Failure {
     let no_linkspan = "is [server] url that of a Linkspan server, and not of a device's page?";
     match error {
         WsError::Http(response) => explain_answer(&response),
+        WsError::Io(e) if tls::refuses_us(&e) => tls::not_accepted(),
         WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(
             SubProtocolError::NoSubProtocol | SubProtocolError::InvalidSubProtocol,
         )) => Failure::new(Step::Websocket, format!("the server does not speak {SUBPROTOCOL}"), no_linkspan)
@@ -226,9 +245,10 @@ fn explain_hello(error: HandshakeError) -> Failure {
 
 fn explain_refusal(refused: &Refused) -> Failure {
     let (advice, retry) = match refused.reason {
-        RefusedReason::Identity => {
-            ("compare [identity] name and secret_file with what `linkspan-server gateway add` said", Retry::Slowly)
-        }
+        RefusedReason::Identity => (
+            "compare [identity] with what `linkspan-server gateway show` says of this gateway, or enrol it again",
+            Retry::Slowly,
+        ),
         RefusedReason::Version => ("update the gateway or the server", Retry::Slowly),
         RefusedReason::InUse => {
             ("another gateway with this name and secret is connected; give each its own", Retry::Slowly)

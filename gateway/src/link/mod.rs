@@ -1,7 +1,7 @@
 //! The link to the server: dials for ever, keeps the one link, hands its streams to the forwarder, and says how it is.
 
 mod backoff;
-mod dial;
+pub(crate) mod dial;
 mod dialer;
 mod failure;
 mod keepalive;
@@ -11,6 +11,7 @@ mod serve;
 mod servers;
 mod session;
 mod tls;
+mod trust;
 mod uplinks;
 
 use std::net::SocketAddr;
@@ -28,12 +29,13 @@ use self::dialer::{Dialer, Path, Reached};
 pub use self::failure::{Failure, Step};
 pub use self::servers::ServerReport;
 use self::session::Held;
-pub(crate) use self::tls::{Memory as TlsMemory, system_has_authorities};
+pub(crate) use self::tls::{Memory as TlsMemory, broken};
+pub(crate) use self::trust::system_has_authorities;
 pub use self::uplinks::Keepalive;
 use self::uplinks::Uplinks;
 
 use crate::Phase;
-use crate::config::Config;
+use crate::config::{Config, Credential};
 use crate::forward::Forwarder;
 use crate::platform::uplink::Network;
 use crate::traffic::Traffic;
@@ -229,6 +231,9 @@ impl Link {
     /// One attempt at the server that is next.
     async fn connect(&mut self, config: &Config, lasting: &mut Lasting) -> Result<Box<Made>, Next> {
         let Lasting { dialer, outlook, held, yielding } = lasting;
+        if let Err(failure) = self.tls.show(&config.identity) {
+            return Err(Next::Failed(dialer.servers.next(Instant::now()).0, failure));
+        }
         let (report, hello) = (self.report.clone(), self.hello(config, *yielding));
         let attempt = async {
             let reached = dialer.reach(&config.server, |step| enter(&report, State::Dialing(step))).await?;
@@ -247,6 +252,9 @@ impl Link {
     /// Serves a link, with all that is noted at its begin and end.
     async fn stay(&mut self, made: Box<Made>, config: &Config, lasting: &mut Lasting) -> Next {
         let Made { socket, path, hello, welcome, round_trip } = *made;
+        if let Err(failure) = self.tls.told(welcome.time) {
+            return Next::Failed(path.server, failure);
+        }
         let began = Instant::now();
         lasting.yielding = false;
         lasting.dialer.servers.connected(path.server);
@@ -292,7 +300,10 @@ impl Link {
             version: VERSION,
             agent: AGENT.to_owned(),
             name: config.identity.name.clone(),
-            secret: Some(config.identity.secret.clone()),
+            secret: match &config.identity.credential {
+                Credential::Secret(secret) => Some(secret.clone()),
+                Credential::Certificate(_) => None,
+            },
             instance: self.instance.clone(),
             yielding,
             window: GATEWAY_WINDOW,

@@ -189,7 +189,8 @@ impl Link {
     fn hear(&self, message: &[u8]) {
         match serde_json::from_slice(message) {
             Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
-            Ok(ServerToGateway::ServerKeys { .. } | ServerToGateway::Unknown) => {
+            Ok(ServerToGateway::ServerKeys { keys }) => self.tls.clock().remember_keys(&keys),
+            Ok(ServerToGateway::Unknown) => {
                 log::debug!("the server sent a message that this version does not know")
             }
             Ok(cap @ ServerToGateway::DataCap { .. }) => self.report.send_modify(|report| report.data_cap = Some(cap)),

@@ -1,20 +1,15 @@
 //! TLS with the server: verified against the system's authorities, the owner's, or one pinned certificate; never less.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use linkspan_protocol::message::ALPN;
 use linkspan_protocol::text::tame;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error as TlsError, HandshakeKind,
-    RootCertStore, SignatureScheme,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, CipherSuite, ClientConfig, Error as TlsError, HandshakeKind};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,27 +17,88 @@ use tokio_rustls::client::TlsStream;
 
 use super::backoff::Retry;
 use super::failure::{Failure, Step};
-use crate::config::{Fingerprint, Server, Trust};
+use super::trust::Verifier;
+use crate::config::{Credential, Fingerprint, Identity, Server, Trust};
+use crate::identity::Pair;
+use crate::identity::clock::Clock;
 
 /// What is kept from one dial to the next: the settings, and with them the tickets by which the next handshake is a
 /// resumed one. That spares a router the certificates and their check, and the SIM two kilobytes.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<Option<Kept>>);
+pub(crate) struct Memory {
+    kept: Mutex<Option<Kept>>,
+    /// The certificate that is shown to the server, if that is how this gateway proves who it is.
+    shown: Mutex<Option<Pair>>,
+    clock: Arc<Clock>,
+}
 
 #[derive(Clone)]
 struct Kept {
     trusted: Trusted,
     config: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
+    shows_certificate: bool,
 }
 
-/// Names what is trusted: a ticket that was earned under other authorities is not used.
+/// Names what is trusted and shown: a ticket that was earned under other authorities, or with an older certificate, is not
+/// used.
 type Trusted = [u8; 32];
 
 /// Tickets kept, of a few servers together.
 const TICKETS: usize = 16;
 
 impl Memory {
+    /// One that knows the time, and the server, from this clock.
+    pub(crate) fn new(clock: Arc<Clock>) -> Self {
+        Self { kept: Mutex::default(), shown: Mutex::default(), clock }
+    }
+
+    /// What time it is.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// From the next dial on, this identity is shown: its certificate is read anew, for it may have been renewed.
+    pub(crate) fn show(&self, identity: &Identity) -> Result<(), Failure> {
+        let pair = match &identity.credential {
+            Credential::Secret(_) => None,
+            Credential::Certificate(files) => Some(files.load().map_err(|e| {
+                let advice = "enrol the gateway again: `linkspan-gateway enroll URL CODE --force`";
+                Failure::new(Step::Tls, e.to_string(), advice).with_retry(Retry::Slowly)
+            })?),
+        };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    /// The server says what time it is. If its certificate was only accepted because this machine did not know the time, it
+    /// is judged again.
+    pub(crate) fn told(&self, seconds: u64) -> Result<(), Failure> {
+        let believed = self.clock.tell(seconds);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubted = kept.as_ref().and_then(|kept| kept.verifier.doubted());
+        if !believed {
+            log::warn!("the server's clock says {}, which is surely past", utc(seconds));
+        }
+        match doubted {
+            Some(validity) if !believed || !validity.contains(&seconds) => {
+                // A ticket would spare the next handshake the check.
+                *kept = None;
+                let what =
+                    format!("the server's certificate does not hold at the time it tells itself ({})", utc(seconds));
+                let advice = "renew the server's certificate, and set the server's clock";
+                Err(Failure::new(Step::Tls, what, advice).with_retry(Retry::Slowly))
+            }
+            Some(_) => {
+                log::info!(
+                    "the server told the time ({}); until now its certificate's dates were taken on trust in its key",
+                    utc(seconds)
+                );
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The settings for the next dial. The authorities are read anew each time, so that a renewed bundle counts without a
     /// restart.
     fn settings(&self, trust: &Trust) -> Result<Kept, Failure> {
@@ -51,34 +107,44 @@ impl Memory {
             Trust::Authorities(certificates) => certificates.to_vec(),
             Trust::System => rustls_native_certs::load_native_certs().certs,
         };
-        let trusted = name_of(trust, &certificates);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trusted = name_of(trust, &certificates, shown.as_ref());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some(kept) if kept.trusted == trusted => Ok(kept.clone()),
-            _ => Ok(kept.insert(Kept::new(trusted, trust, certificates)?).clone()),
+            _ => {
+                let verifier = Verifier::new(trust, certificates, self.clock.clone())?;
+                Ok(kept.insert(Kept::new(trusted, verifier, shown)?).clone())
+            }
         }
     }
 }
 
 impl Kept {
-    fn new(trusted: Trusted, trust: &Trust, certificates: Vec<CertificateDer<'static>>) -> Result<Self, Failure> {
-        let provider = Arc::new(provider());
-        let verifier = Arc::new(Verifier::new(trust, certificates, &provider)?);
-        let config = ClientConfig::builder_with_provider(provider)
+    fn new(trusted: Trusted, verifier: Verifier, shown: Option<Pair>) -> Result<Self, Failure> {
+        let verifier = Arc::new(verifier);
+        let config = ClientConfig::builder_with_provider(verifier.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone());
-        let mut config = config.with_no_client_auth();
+        let shows_certificate = shown.is_some();
+        let mut config = match shown {
+            Some(pair) => {
+                let certified = CertifiedKey::clone(&pair.certified);
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
+            None => config.with_no_client_auth(),
+        };
         config.resumption = Resumption::in_memory_sessions(TICKETS);
         config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { trusted, config: Arc::new(config), verifier })
+        Ok(Self { trusted, config: Arc::new(config), verifier, shows_certificate })
     }
 }
 
 /// The library's cryptography, with the ciphers in the order of what they cost here: AES with 128 bits is as safe and
 /// cheaper than with 256, whose hash (SHA-384) no processor helps with; without AES in the processor ChaCha20 is cheapest.
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     let has_aes = has_aes();
     provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
@@ -104,12 +170,13 @@ fn has_aes() -> bool {
     false
 }
 
-fn name_of(trust: &Trust, certificates: &[CertificateDer<'_>]) -> Trusted {
+fn name_of(trust: &Trust, certificates: &[CertificateDer<'_>], shown: Option<&Pair>) -> Trusted {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     if let Trust::Fingerprint(Fingerprint(pinned)) = trust {
         digest.update(pinned);
     }
-    for certificate in certificates {
+    let shown = shown.map(|pair| pair.certified.cert.as_slice()).unwrap_or_default();
+    for certificate in certificates.iter().chain(shown) {
         digest.update(&certificate.len().to_be_bytes());
         digest.update(certificate);
     }
@@ -124,7 +191,8 @@ pub(super) async fn handshake(
     server: &Server,
     memory: &Memory,
 ) -> Result<TlsStream<TcpStream>, Failure> {
-    let Kept { config, verifier, .. } = memory.settings(&server.trust)?;
+    let Kept { config, verifier, shows_certificate, .. } = memory.settings(&server.trust)?;
+    verifier.begin();
     let name = ServerName::try_from(server.at.host.as_ref()).map(|name| name.to_owned()).map_err(|_| {
         Failure::new(Step::Tls, format!("{} is no name for TLS", server.at.host), "correct [server] url")
             .with_retry(Retry::Slowly)
@@ -134,131 +202,58 @@ pub(super) async fn handshake(
         Ok(Ok(stream)) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
             log::debug!("TLS with {}{}", server.at, if resumed { ", resumed" } else { "" });
+            if shows_certificate && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+                return Err(asks_for_none(server));
+            }
             Ok(stream)
         }
-        Ok(Err(e)) => Err(explain(&e, server, verifier.refused())),
+        Ok(Err(e)) if refuses_us(&e) => Err(not_accepted()),
+        Ok(Err(e)) => Err(explain(&e, server, &verifier)),
         Err(_) => Err(Failure::timed_out(Step::Tls, "the server", "is there a firewall on the way that inspects TLS?")),
     }
 }
 
-/// Checks a certificate and keeps the fingerprint of one it refused, for the message.
-struct Verifier {
-    check: Check,
-    provider: Arc<CryptoProvider>,
-    refused: Mutex<Option<Fingerprint>>,
+/// Whether the server turns the certificate down that this gateway shows.
+pub(super) fn refuses_us(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    matches!(
+        tls,
+        Some(TlsError::AlertReceived(
+            Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::DecryptError
+                | Alert::UnknownCA
+                | Alert::UnsupportedCertificate
+        ))
+    )
 }
 
-enum Check {
-    Authorities(Arc<WebPkiServerVerifier>),
-    Pinned(Fingerprint),
+pub(super) fn not_accepted() -> Failure {
+    let what = "the server does not accept this gateway's certificate: it is not one of its own";
+    let advice = "enrol the gateway again (`linkspan-gateway enroll URL CODE --force`), or put the server's \
+                  gateway-ca.pem back from a backup";
+    Failure::new(Step::Tls, what, advice).with_retry(Retry::Slowly)
 }
 
-impl Verifier {
-    fn new(
-        trust: &Trust,
-        certificates: Vec<CertificateDer<'static>>,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, Failure> {
-        let check = match trust {
-            Trust::Fingerprint(fingerprint) => Check::Pinned(*fingerprint),
-            Trust::System | Trust::Authorities(_) => {
-                let roots = Arc::new(authorities(certificates)?);
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-                Check::Authorities(
-                    verifier.map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?,
-                )
-            }
-        };
-        Ok(Self { check, provider: provider.clone(), refused: Mutex::default() })
-    }
-
-    fn refused(&self) -> Option<Fingerprint> {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What a broken connection says of the certificates, if that is why.
+pub(crate) fn broken(error: &io::Error) -> Option<Failure> {
+    refuses_us(error).then(not_accepted)
 }
 
-/// The certificates of authorities; never none.
-fn authorities(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, Failure> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        let advice =
-            "install the system's CA certificates (package ca-certificates or ca-bundle), or set [server] ca_file";
-        return Err(Failure::new(Step::Tls, "this system has no CA certificates", advice).with_retry(Retry::Slowly));
-    }
-    Ok(roots)
+fn asks_for_none(server: &Server) -> Failure {
+    let what = format!("what ends the TLS at {} asks for no gateway's certificate", server.at);
+    let advice = "if a proxy stands before the server, let it pass TCP through (SNI routing); or prove this gateway's \
+                  name with [identity] secret_file; or update the server";
+    Failure::new(Step::Tls, what, advice).with_retry(Retry::Slowly)
 }
 
-/// Whether the system has any CA certificates; `check` warns if it needs them and there are none.
-pub(crate) fn system_has_authorities() -> bool {
-    authorities(rustls_native_certs::load_native_certs().certs).is_ok()
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let presented = fingerprint(end_entity);
-        let verified = match &self.check {
-            Check::Authorities(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            }
-            // Not a secret, so not compared in constant time. Names and dates do not count: the owner named the very
-            // certificate; that its key is on the other end is proved by the handshake's signature.
-            Check::Pinned(expected) if presented == *expected => Ok(ServerCertVerified::assertion()),
-            Check::Pinned(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
-        };
-        if verified.is_err() {
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(presented);
-        }
-        verified
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").finish_non_exhaustive()
-    }
-}
-
-fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    Fingerprint(bytes)
-}
-
-fn explain(error: &io::Error, server: &Server, refused: Option<Fingerprint>) -> Failure {
+fn explain(error: &io::Error, server: &Server, verifier: &Verifier) -> Failure {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match tls {
-        Some(TlsError::InvalidCertificate(why)) => bad_certificate(why, server, refused),
+        Some(TlsError::InvalidCertificate(why)) => bad_certificate(why, server, verifier),
         Some(TlsError::InvalidMessage(_)) => Failure::new(
             Step::Tls,
             "what answers there does not speak TLS",
@@ -279,8 +274,9 @@ fn explain(error: &io::Error, server: &Server, refused: Option<Fingerprint>) -> 
     }
 }
 
-fn bad_certificate(why: &CertificateError, server: &Server, refused: Option<Fingerprint>) -> Failure {
-    let presented = refused.map_or_else(|| "unknown".to_owned(), |fingerprint| fingerprint.to_string());
+fn bad_certificate(why: &CertificateError, server: &Server, verifier: &Verifier) -> Failure {
+    let now = utc(verifier.clock.now().seconds);
+    let presented = verifier.refused().map_or_else(|| "unknown".to_owned(), |fingerprint| fingerprint.to_string());
     let (what, advice) = match why {
         CertificateError::ApplicationVerificationFailure => (
             format!("the server's certificate is not the pinned one; it presented {presented}"),
@@ -300,11 +296,11 @@ fn bad_certificate(why: &CertificateError, server: &Server, refused: Option<Fing
             "correct the host in [server] url, or give the server a certificate for it".to_owned(),
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
-            format!("the server's certificate ({presented}) has expired, says the clock here ({})", utc_now()),
+            format!("the server's certificate ({presented}) has expired, says the clock here ({now})"),
             "set this machine's clock if it is wrong; else renew the server's certificate".to_owned(),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
-            format!("the server's certificate ({presented}) is not valid yet, says the clock here ({})", utc_now()),
+            format!("the server's certificate ({presented}) is not valid yet, says the clock here ({now})"),
             "set this machine's clock: it is probably behind".to_owned(),
         ),
         other => (
@@ -324,8 +320,8 @@ fn names(why: &CertificateError) -> String {
     }
 }
 
-fn utc_now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+/// A moment in words.
+fn utc(seconds: u64) -> String {
     let (year, month, day) = civil(seconds / 86_400);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
 }
@@ -347,7 +343,7 @@ mod tests {
 
     #[test]
     fn tickets_are_kept_for_as_long_as_the_same_is_trusted() {
-        let memory = Memory::default();
+        let memory = Memory::new(Arc::new(Clock::forgetful()));
         let settings = |byte| memory.settings(&Trust::Fingerprint(Fingerprint([byte; 32]))).unwrap().config;
         let first = settings(1);
         assert!(Arc::ptr_eq(&first, &settings(1)));

@@ -8,6 +8,7 @@
 
 mod command;
 mod data;
+mod enrolment;
 mod failures;
 mod large;
 mod network;
