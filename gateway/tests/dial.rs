@@ -61,9 +61,21 @@ async fn wrong_names_and_dates_are_refused() {
     let (what, advice) = failure(&server.await, "ca_file = \"ca.pem\"").await;
     assert!(what.contains("has expired, says the clock here (20"), "{what}");
     assert!(advice.contains("clock"), "{advice}");
-    let server = Server::with(Certificate::new(|leaf| leaf.not_before = rcgen::date_time_ymd(2100, 1, 1)));
-    let (what, _) = failure(&server.await, "ca_file = \"ca.pem\"").await;
-    assert!(what.contains("is not valid yet"), "{what}");
+}
+
+/// Perhaps only this machine's clock is wrong: the authority was named by the owner, so the server may tell the time. It
+/// must then fit.
+#[tokio::test]
+async fn a_certificate_of_the_future_is_judged_by_the_time_that_the_server_tells() {
+    let server = Server::with(Certificate::new(|leaf| leaf.not_before = rcgen::date_time_ymd(2100, 1, 1))).await;
+    let gateway = Site::for_server(&server, "").start();
+    // This server says that it is 1970.
+    let link = server.accept().await;
+    let (what, advice) = gateway.failure().await;
+    assert!(what.contains("does not hold at the time it tells itself (1970-01-01"), "{what}");
+    assert!(advice.contains("clock"), "{advice}");
+    drop(link);
+    gateway.stop().await;
 }
 
 #[tokio::test]

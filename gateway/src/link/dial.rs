@@ -246,7 +246,7 @@ fn explain_hello(error: HandshakeError) -> Failure {
 fn explain_refusal(refused: &Refused) -> Failure {
     let (advice, retry) = match refused.reason {
         RefusedReason::Identity => (
-            "compare [identity] with what `linkspan-server gateway show` says of this gateway, or enrol it again",
+            "compare [identity] name and secret_file with what `linkspan-server gateway add` said; or enrol it again",
             Retry::Slowly,
         ),
         RefusedReason::Version => ("update the gateway or the server", Retry::Slowly),

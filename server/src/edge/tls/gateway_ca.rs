@@ -109,7 +109,7 @@ impl GatewayCa {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let start = Duration::from_secs(now.as_second().unsigned_abs());
         // Only this server's own clock judges it, and that may be set right meanwhile.
-        params.not_before = epoch + start.saturating_sub(DAY);
+        params.not_before = epoch + start.saturating_sub(DAY.min(lifetime / 10));
         params.not_after = epoch + start + lifetime;
         Ok(params.signed_by(key, &self.issuer).map_err(made)?.into())
     }
