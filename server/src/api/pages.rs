@@ -51,7 +51,11 @@ async fn home_page(state: &ConsoleState, headers: &HeaderMap, search: &str) -> P
         .into_iter()
         .filter(|d| fits(&d.name) || fits(&d.description) || fits(&d.gateway) || d.tags.iter().any(|tag| fits(tag)))
         .collect();
-    Ok(answer(StatusCode::OK, ui::devices(&who, &shown, count, search, Timestamp::now())))
+    let brand = brand_of(state, who.tenant).await?;
+    let list = ui::List { shown: &shown, all: count, search };
+    let mut response = answer(StatusCode::OK, ui::devices(&brand, &who, list, Timestamp::now()));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, ui::policy_for(&brand));
+    Ok(response)
 }
 
 /// `POST /logout`

@@ -3,14 +3,27 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::console_page;
+use super::{Brand, console_page_for};
 use crate::access::Principal;
 use crate::api::{DeviceView, ServiceView};
 
-/// The devices that match what was searched for; `all` is how many there are without a search.
-pub(crate) fn devices(who: &Principal, shown: &[DeviceView], all: usize, search: &str, now: Timestamp) -> Markup {
+/// A list of devices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List<'a> {
+    /// Those that match what was searched for.
+    pub(crate) shown: &'a [DeviceView],
+    /// How many there are without a search.
+    pub(crate) all: usize,
+    /// What was searched for.
+    pub(crate) search: &'a str,
+}
+
+/// The devices of a person, in the look of their organisation.
+pub(crate) fn devices(brand: &Brand, who: &Principal, list: List<'_>, now: Timestamp) -> Markup {
+    let List { shown, all, search } = list;
     let online = shown.iter().filter(|device| device.online).count();
-    console_page(
+    console_page_for(
+        brand,
         "Devices",
         who,
         html! {
@@ -168,7 +181,8 @@ mod tests {
     #[test]
     fn a_card_says_what_one_needs() {
         let now = Timestamp::from_second(7_200).unwrap();
-        let html = devices(&who(), &[view("plc1")], 1, "", now).into_string();
+        let html =
+            devices(&Brand::default(), &who(), List { shown: &[view("plc1")], all: 1, search: "" }, now).into_string();
         for part in [
             "plc1",
             "Press",
@@ -189,7 +203,9 @@ mod tests {
         device.description = evil.into();
         device.tags = vec![evil.into()];
         device.services[1].name = evil.into();
-        let html = devices(&who(), &[device], 1, evil, Timestamp::UNIX_EPOCH).into_string();
+        let html =
+            devices(&Brand::default(), &who(), List { shown: &[device], all: 1, search: evil }, Timestamp::UNIX_EPOCH)
+                .into_string();
         assert!(!html.contains("<script") && !html.contains("\" onload"), "{html}");
     }
 

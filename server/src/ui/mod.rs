@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 
 pub(crate) use account::{Account, account, change_password, set_up_second_factor, with_code};
 pub use brand::{Brand, BrandError};
-pub(crate) use devices::{devices, how_long};
+pub(crate) use devices::{List, devices, how_long};
 pub(crate) use login::{Login, login};
 pub(crate) use second_factor::{code, recovery_codes, required};
 pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, visiting};
@@ -56,13 +56,18 @@ pub(crate) fn page_for(brand: &Brand, title: &str, body: Markup) -> Markup {
 
 /// A page of the console for somebody who has signed in.
 pub(crate) fn console_page(title: &str, who: &Principal, body: Markup) -> Markup {
+    console_page_for(&Brand::default(), title, who, body)
+}
+
+/// The same in the look of an organisation; send [`policy_for`] it.
+pub(crate) fn console_page_for(brand: &Brand, title: &str, who: &Principal, body: Markup) -> Markup {
     document(
-        &Brand::default(),
+        brand,
         title,
         html! {
             header.top {
                 div {
-                    a.brand href="/" { (PreEscaped(LOGO)) "Linkspan" }
+                    a.brand href="/" { (PreEscaped(LOGO)) (brand.title()) }
                     form method="post" action="/logout" {
                         a.who.soft.small href="/account"
                             title=(format!("{} ({})", who.name, who.role().unwrap_or("single grants"))) { (who.name) }

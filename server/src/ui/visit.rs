@@ -44,7 +44,7 @@ pub(crate) fn invitation(brand: &Brand, visit: Invitation<'_>, token: &str) -> M
         "A visit",
         html! {
             h1 { "You are invited" }
-            p { strong { (visit.host) } " lets you use " strong { (visit.device) } " (" (visit.to) ")." }
+            p { strong { (visit.host) } (if visit.view_only { " lets you look at " } else { " lets you use " }) strong { (visit.device) } " (" (visit.to) ")." }
             (terms(visit))
             form method="post" action=(format!("/visit/{token}")) {
                 button.wide type="submit" { "Begin the visit" }

@@ -9,4 +9,5 @@ mod pictures;
 mod recorder;
 mod sessions;
 mod sign_in;
+mod visits;
 mod world;

@@ -21,7 +21,7 @@ const SCREENS: [(&str, Screen); 4] = [
 const NO_SCROLLBAR: &str = "document.documentElement.style.scrollbarWidth = 'none'";
 
 /// Nothing is cut off on any of the screens, and what there is to press is large enough for a thumb.
-async fn fits(world: &World, page: &str) -> Result<()> {
+pub(crate) async fn fits(world: &World, page: &str) -> Result<()> {
     for (name, screen) in SCREENS {
         world.browser.screen(screen).await?;
         let width = format!("innerWidth === {}", screen.width);
