@@ -74,6 +74,27 @@ async fn a_token_makes_none_that_may_more_or_lasts_longer() {
 }
 
 #[tokio::test]
+async fn a_token_for_less_does_not_become_its_owner() {
+    let world = World::new().await;
+    let permissions = json!(["people.see", "people.edit", "token.create", "grant.edit", "grant.see", "role.edit"]);
+    let token = token(&world, "anna", json!({"name": "less", "permissions": permissions})).await;
+    let everything = json!({"kind": "everything"});
+    for (path, body) in [
+        ("/api/v1/people/anna/link", json!({})),
+        ("/api/v1/people/fred/link", json!({})),
+        ("/api/v1/people", json!({"name": "second", "role": "admin"})),
+        ("/api/v1/grants", json!({"to": {"user": "vera"}, "role": "admin", "scope": everything})),
+        ("/api/v1/roles", json!({"name": "more", "permissions": ["shell.open"]})),
+        ("/api/v1/service-accounts", json!({"name": "robot", "role": "operator"})),
+    ] {
+        let answer = world.post(&token, path, body).await;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+    }
+    let own = world.post("anna", "/api/v1/people/anna/link", json!({})).await;
+    assert_eq!(own.status, 201, "she herself may: {}", own.body);
+}
+
+#[tokio::test]
 async fn a_service_account_has_tokens_and_no_password() {
     let world = World::new().await;
     let new = json!({"name": "robot", "role": "technician"});
