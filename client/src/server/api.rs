@@ -154,7 +154,8 @@ impl<'a> Api<'a> {
         self.ask(self.request(Method::DELETE, "/api/v1/session", Bytes::new())?).await.map(drop)
     }
 
-    /// All devices that the person may see: as JSON, and as values. A server gives them a page at a time.
+    /// All devices that the person may see: as JSON, and as values. A server gives them a page at a time; if one is all,
+    /// it is handed on as it came.
     pub(crate) async fn devices(&self) -> Result<(String, Vec<Device>), ApiError> {
         #[derive(Deserialize)]
         struct Devices {
@@ -166,6 +167,11 @@ impl<'a> Api<'a> {
         loop {
             let (status, text) = self.ask(self.request(Method::GET, &path, Bytes::new())?).await?;
             let page: Devices = serde_json::from_str(&text).map_err(|_| self.not_linkspan(status))?;
+            if page.next.is_none() && all.is_empty() {
+                // All of it in one answer: handed on as it came.
+                let devices = serde_json::from_value(page.devices.into()).map_err(|_| self.not_linkspan(status))?;
+                return Ok((text, devices));
+            }
             all.extend(page.devices);
             size += text.len();
             match page.next {
