@@ -8,10 +8,14 @@ set -euo pipefail
 
 build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
-test=("${demo[@]}" faketime strace iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps x11-utils lighttpd lighttpd-mod-webdav nginx-light
+test=("${demo[@]}" faketime strace slapd ldap-utils iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps x11-utils lighttpd lighttpd-mod-webdav nginx-light
   squid tinyproxy avahi-daemon chromium chromium-driver fonts-dejavu-core python3-venv)
 # rathole, from crates.io, is compared with; its TLS is OpenSSL.
 bench=("${test[@]}" wrk openssl libssl-dev)
+
+# Node from elsewhere will do, and Debian's npm does not go with it.
+command -v node >/dev/null || test+=(nodejs)
+command -v npm >/dev/null || test+=(npm)
 
 case "${1:-}" in
   build) wanted=("${build[@]}") ;;
@@ -33,11 +37,24 @@ installed() {
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
+# What comes from npm goes into the build's own folder: an OpenID provider that the tests sign in at.
+from_npm() {
+  [ "$1" = test ] || [ "$1" = bench ] || return 0
+  local folder="${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/npm"
+  [ ! -e "$folder/node_modules/oidc-provider" ] || return 0
+  mkdir -p "$folder"
+  npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$folder" oidc-provider@8.8.1 >&2 ||
+    echo "tests/install.sh: npm cannot install oidc-provider; the test of signing in at a provider will fail" >&2
+}
+
 missing=()
 for package in "${wanted[@]}"; do
   installed "$package" || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+  from_npm "$1"
+  exit 0
+fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -62,6 +79,7 @@ apt() {
 }
 apt update
 apt install --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}"
+from_npm "$1"
 
 # Nor may a service that came just now start with the next boot of somebody's own machine.
 if command -v systemctl >/dev/null; then
@@ -69,7 +87,7 @@ if command -v systemctl >/dev/null; then
     case "$package" in
       openssh-server) unit=ssh ;;
       nginx-light) unit=nginx ;;
-      lighttpd | squid | tinyproxy | avahi-daemon) unit=$package ;;
+      lighttpd | squid | tinyproxy | avahi-daemon | slapd) unit=$package ;;
       *) continue ;;
     esac
     "${as_root[@]}" systemctl --quiet disable "$unit" 2>/dev/null ||

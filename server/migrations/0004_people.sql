@@ -6,6 +6,8 @@ ALTER TABLE users ADD COLUMN subject TEXT;
 -- When the directory was last asked for this person, and when it last said that they are still welcome.
 ALTER TABLE users ADD COLUMN asked BIGINT;
 ALTER TABLE users ADD COLUMN confirmed BIGINT;
+-- Their source does not let them in: they may do nothing, whatever they were given.
+ALTER TABLE users ADD COLUMN blocked BIGINT NOT NULL DEFAULT 0;
 CREATE UNIQUE INDEX users_subject ON users (source, subject);
 
 -- Whether everybody of a tenant must have a second factor.

@@ -24,7 +24,9 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use access::{Access, Vault};
+use access::directory::Directory;
+use access::oidc::Provider;
+use access::{Access, Means, Vault};
 use api::{ConsoleState, Memory, OnlineSince};
 use audit::{Action, Actor, Aside, AsideError, Audit, Entry};
 use config::Config;
@@ -49,7 +51,7 @@ use warden::Warden;
 pub struct Server {
     config: Config,
     store: Store,
-    vault: Vault,
+    means: Means,
     certificates: Certificates,
     authority: GatewayCa,
     aside: Aside,
@@ -66,13 +68,16 @@ impl Server {
         config.create_state_dir()?;
         let store = Store::open(&config.store.url).await.context("the database cannot be used")?;
         let vault = Vault::open(&config.state_dir)?;
+        let directory = config.ldap.clone().map(Directory::new).transpose()?;
+        let provider = config.oidc.clone().map(|oidc| Provider::new(oidc, &config.site)).transpose()?;
+        let means = Means { vault, directory, provider };
         let certificates = Certificates::load(certificate_source(&config))?;
         warn_of_certificate(&certificates, &config);
         let authority = GatewayCa::load(&config.state_dir, Timestamp::now())?;
         let open = |addresses: &[SocketAddr]| addresses.iter().map(|at| bind(*at)).collect::<Result<Vec<_>, _>>();
         let aside = Aside::open(&config.audit, &config.site.console)?;
         let (https, http) = (open(&config.listen.https)?, open(&config.listen.http)?);
-        Ok(Self { config, store, vault, certificates, authority, aside, https, http })
+        Ok(Self { config, store, means, certificates, authority, aside, https, http })
     }
 
     /// The addresses of the secure ports.
@@ -86,6 +91,9 @@ impl Server {
     /// Sets the port that people use, where it is only known once the ports are open.
     pub fn set_public_port(&mut self, port: u16) {
         self.config.site.port = port;
+        if let Some(provider) = &mut self.means.provider {
+            provider.set_home(&self.config.site);
+        }
     }
 
     /// The database.
@@ -103,12 +111,11 @@ impl Server {
     /// # Errors
     /// What keeps it from serving at all.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, store, vault, certificates, authority, aside, https, http } = self;
+        let Self { config, store, means, certificates, authority, aside, https, http } = self;
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
-        let access = Access::with(store.clone(), config.access, vault);
-        access.restore().await.context("the database cannot be used")?;
+        let access = begin_access(&store, config.access, means, &house).await?;
         let (audit, events) = begin_audit(&store, aside, &house);
         let traffic = Traffic::new(config.traffic.zone.clone(), Some(audit.clone()));
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
@@ -193,6 +200,14 @@ fn log_end(drained: &Drained) {
         Drained::InTime => tracing::info!("stopped; everybody had finished"),
         Drained::Cut(connections) => tracing::info!(connections, "stopped; those that were left were cut"),
     }
+}
+
+/// Access, with what it knew before a restart, and somebody who asks the directory for its people again and again.
+async fn begin_access(store: &Store, times: config::Access, means: Means, house: &House) -> anyhow::Result<Access> {
+    let access = Access::with(store.clone(), times, means);
+    access.restore().await.context("the database cannot be used")?;
+    house.spawn_task(access.clone().watch_directory(house.closing().clone()));
+    Ok(access)
 }
 
 /// Starts to note down what happens, and to tell of it.

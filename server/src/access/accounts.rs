@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
 
 use super::password_rules::{Context, WeakPassword, judge};
-use super::{Access, Inner, PasswordError, Principal, SessionId, SignInError, Token};
+use super::{Access, Attempt, Inner, PasswordError, Principal, SessionId, SessionKind, SignInError, Token};
 use crate::rights::UserId;
 use crate::store::{LinkFor, SessionListed, Source, StoreError, User, UserName};
 
@@ -101,6 +101,13 @@ impl Access {
         new: &Secret,
         site: &str,
     ) -> Result<(), ChooseError> {
+        let kept = match who.name.parse() {
+            Ok(name) => self.inner.store.user_for_login(&name).await?,
+            Err(_) => None,
+        };
+        if kept.is_none_or(|kept| kept.source != Source::Local) {
+            return Err(ChooseError::NotHere);
+        }
         self.check_own_password(who, present).await?;
         judge(new, &Context { name: &who.name, site })?;
         let hash = self.inner.passwords.hash(new).await?;
@@ -112,18 +119,12 @@ impl Access {
 
     /// Whether this is the password of the person who is signed in: asked again before what a lost session must not do.
     pub(crate) async fn check_own_password(&self, who: &Principal, password: &Secret) -> Result<(), ChooseError> {
-        let Inner { store, passwords, .. } = &*self.inner;
-        let Ok(name) = who.name.parse::<UserName>() else { return Err(ChooseError::NotHere) };
-        self.admit(name.as_str(), None).await?;
-        let kept = store.user_for_login(&name).await?.filter(|kept| kept.user == who.user);
-        if kept.as_ref().is_some_and(|kept| kept.source != Source::Local) {
-            return Err(ChooseError::NotHere);
+        let attempt = Attempt::new(&who.name, password, SessionKind::Console);
+        match self.recognise(&attempt).await {
+            Ok(recognised) if recognised.user == who.user => Ok(()),
+            Ok(_) => Err(SignInError::Wrong.into()),
+            Err(error) => Err(error.into()),
         }
-        if !passwords.check(password, kept.and_then(|kept| kept.password)).await? {
-            return Err(SignInError::Wrong.into());
-        }
-        self.forgive(name.as_str(), None).await;
-        Ok(())
     }
 
     /// A person's sessions, the one used last first.
@@ -164,7 +165,6 @@ impl Access {
 mod tests {
     use super::*;
     use crate::access::tests::{PASSWORD, sign_in, with_people};
-    use crate::access::{Attempt, SessionKind};
 
     const NEW: &str = "a much better horse";
 

@@ -13,6 +13,8 @@ pub(super) const DEVICE: &str = "__Host-linkspan";
 pub(super) const HALF: &str = "__Host-linkspan-half";
 /// The visit of a guest, on the console's host.
 pub(super) const VISIT: &str = "__Host-linkspan-visit";
+/// A sign-in that is under way at an OpenID provider.
+pub(super) const PROVIDER: &str = "__Host-linkspan-provider";
 /// Binds a sign-in under way to the browser that began it.
 pub(super) const NONCE: &str = "__Host-linkspan-nonce";
 

@@ -2,8 +2,11 @@
 
 mod accounts;
 mod cookie;
+pub mod directory;
 pub mod door;
+pub mod oidc;
 mod origin;
+mod outside;
 mod password;
 mod password_rules;
 mod place;
@@ -12,6 +15,7 @@ mod second_factor;
 mod sign_in;
 mod throttle;
 mod token;
+pub mod trust;
 mod vault;
 mod visit;
 
@@ -27,6 +31,7 @@ pub use crate::rights::{Permission, Role, Target};
 pub use crate::store::{SessionId, SessionKind};
 pub use accounts::{ChooseError, FIRST_LINK_LIFE, PASSWORD_LINK_LIFE};
 pub(crate) use cookie::CONSOLE as CONSOLE_COOKIE;
+pub(crate) use oidc::{Back, OidcError};
 pub(crate) use origin::is_own_page;
 pub use password::{PasswordError, Passwords};
 pub use password_rules::{Context as PasswordContext, WeakPassword, judge as judge_password};
@@ -42,6 +47,8 @@ pub(crate) use visit::permitted;
 use crate::config;
 use crate::rights::PermissionSet;
 use crate::store::{SessionFound, Store, StoreError, TokenFound, UserKind};
+use directory::Directory;
+use oidc::Provider;
 use throttle::Throttle;
 
 /// Carries a bearer token on device hosts, where `Authorization` belongs to the device.
@@ -56,6 +63,17 @@ const BELIEVED_MAX: u64 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
+/// What access works with besides the database.
+#[derive(Clone)]
+pub struct Means {
+    /// Seals what must be kept readable.
+    pub vault: Vault,
+    /// Knows people who have no account here.
+    pub directory: Option<Directory>,
+    /// Knows others.
+    pub provider: Option<Provider>,
+}
+
 /// Knows who is signed in. Clones share what they know.
 #[derive(Clone)]
 pub struct Access {
@@ -68,6 +86,8 @@ struct Inner {
     passwords: Passwords,
     throttle: Throttle,
     vault: Vault,
+    directory: Option<Directory>,
+    provider: Option<Provider>,
     believed: Cache<Shown, Believed>,
 }
 
@@ -90,14 +110,15 @@ enum Shown {
 impl Access {
     /// Reads and writes sessions in this store; what it seals is lost when it ends.
     pub fn new(store: Store, times: config::Access) -> Self {
-        Self::with(store, times, Vault::forgetful())
+        Self::with(store, times, Means { vault: Vault::forgetful(), directory: None, provider: None })
     }
 
-    /// The same, with a vault that outlives the process.
-    pub fn with(store: Store, times: config::Access, vault: Vault) -> Self {
+    /// The same, with a vault that outlives the process, and others who know people.
+    pub fn with(store: Store, times: config::Access, means: Means) -> Self {
         let believed = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
         let (passwords, throttle) = (Passwords::default(), Throttle::new());
-        Self { inner: Arc::new(Inner { store, times, passwords, throttle, vault, believed }) }
+        let Means { vault, directory, provider } = means;
+        Self { inner: Arc::new(Inner { store, times, passwords, throttle, vault, directory, provider, believed }) }
     }
 
     /// Remembers the wrong attempts to sign in that were made before a restart.
@@ -252,6 +273,21 @@ pub(crate) fn half_cookie(half: &Token) -> HeaderValue {
 /// Removes it.
 pub(crate) fn no_half_cookie() -> HeaderValue {
     cookie::clear(cookie::HALF)
+}
+
+/// The `Set-Cookie` of a browser on its way to the provider.
+pub(crate) fn provider_cookie(browser: &Token) -> HeaderValue {
+    cookie::set(cookie::PROVIDER, browser, oidc::LIFE.as_secs().cast_signed())
+}
+
+/// Removes it.
+pub(crate) fn no_provider_cookie() -> HeaderValue {
+    cookie::clear(cookie::PROVIDER)
+}
+
+/// What such a browser shows.
+pub(crate) fn shown_at_provider(headers: &HeaderMap) -> Option<Token> {
+    cookie::read(headers, cookie::PROVIDER)
 }
 
 /// What such a browser shows.

@@ -9,7 +9,7 @@ use linkspan_protocol::id::Secret;
 use super::second_factor::CodeError;
 use super::{Access, Inner, PasswordError, Principal, SessionId, SessionKind, Token};
 use crate::rights::UserId;
-use crate::store::{LoginFound, NewSession, StoreError, UserName};
+use crate::store::{LoginFound, NewSession, Source, StoreError, UserName};
 
 /// Time between the password and the code.
 pub(super) const HALF_LIFE: Duration = Duration::from_secs(10 * 60);
@@ -98,6 +98,11 @@ pub enum SignInError {
     /// Too many are signing in at once.
     #[error("too many are signing in at once; try again in a moment")]
     Busy,
+    /// The directory does not answer, so that nobody can say whether it would have been right.
+    #[error(
+        "name or password is wrong, or your organisation's directory is needed, which does not answer now; try again in a moment"
+    )]
+    DirectorySilent,
     /// The password cannot be checked.
     #[error(transparent)]
     Password(PasswordError),
@@ -185,20 +190,36 @@ impl Access {
     }
 
     /// Checks name and password.
-    async fn recognise(&self, attempt: &Attempt<'_>) -> Result<Recognised, SignInError> {
-        let Inner { store, passwords, .. } = &*self.inner;
+    pub(super) async fn recognise(&self, attempt: &Attempt<'_>) -> Result<Recognised, SignInError> {
         let name: Option<UserName> = attempt.name.trim().parse().ok();
         let person = name.as_ref().map_or("", UserName::as_str);
         self.admit(person, attempt.caller.address).await?;
-        let known = match &name {
+        let begun = Instant::now();
+        let recognised = self.recognise_name(name.as_ref(), attempt.password).await;
+        let recognised = self.paced(begun, recognised).await?;
+        self.forgive(person, attempt.caller.address).await;
+        Ok(recognised)
+    }
+
+    /// An account here comes first, so that no directory can stand in its way or in its place.
+    async fn recognise_name(&self, name: Option<&UserName>, password: &Secret) -> Result<Recognised, SignInError> {
+        let Inner { store, passwords, directory, .. } = &*self.inner;
+        let known = match name {
             Some(name) => store.user_for_login(name).await?,
             None => None,
         };
-        let kept = known.as_ref().and_then(|known| known.password.clone());
-        let right = passwords.check(attempt.password, kept).await?;
-        let Some(LoginFound { user, .. }) = known.filter(|_| right) else { return Err(SignInError::Wrong) };
-        self.forgive(person, attempt.caller.address).await;
-        Ok(Recognised { user, name: person.to_owned() })
+        let is_theirs = known.as_ref().is_none_or(|known| known.source == Source::Ldap);
+        if let (Some(name), Some(directory), true) = (name, directory, is_theirs) {
+            return self.by_directory(directory, name, password).await;
+        }
+        let kept = known.as_ref().filter(|known| known.source == Source::Local);
+        let right = passwords.check(password, kept.and_then(|known| known.password.clone())).await?;
+        match (name, known) {
+            (Some(name), Some(LoginFound { user, .. })) if right => {
+                Ok(Recognised { user, name: name.as_str().to_owned() })
+            }
+            _ => Err(SignInError::Wrong),
+        }
     }
 
     /// Begins a session.

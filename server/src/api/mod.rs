@@ -13,6 +13,7 @@ mod gateways;
 mod guards;
 mod guests;
 mod input;
+mod oidc_pages;
 mod once;
 mod pages;
 mod paging;
@@ -238,6 +239,8 @@ pub fn console_router(state: ConsoleState) -> Router {
         .route("/login/code", get(sign_in_pages::code).post(sign_in_pages::second_step)) //     with a right password
         .route("/login/second-factor", get(sign_in_pages::required).post(sign_in_pages::set_up)) // with a right password
         .route("/welcome", get(welcome_pages::show).post(welcome_pages::choose)) //             with a link for one use
+        .route("/oidc/start", get(oidc_pages::start)) //                                      anybody
+        .route("/oidc/callback", get(oidc_pages::callback)) //                                with the provider's answer
         .merge(account_routes())
         .route("/logout", post(pages::sign_out)) //                     anybody; from our own page only
         .route("/open", get(pages::open)) //                            strangers go to /login; then page.view

@@ -15,7 +15,7 @@ use super::{ConsoleState, devices};
 use crate::access::{self, DevicePlace, Permission, Principal, door};
 use crate::audit::{Action, Entry};
 use crate::rights::TenantId;
-use crate::store::StoreError;
+use crate::store::{Source, StoreError};
 use crate::ui::{self, Brand};
 
 /// A page that was not made; the answer says why.
@@ -65,15 +65,32 @@ pub(super) async fn sign_out(state: State<ConsoleState>, From(origin): From, hea
         return answer(StatusCode::FORBIDDEN, ui::trouble("Not from here", text));
     }
     let done = async {
+        let mut response = Redirect::to("/login").into_response();
         if let Some(who) = state.access.by_console_cookie(&headers).await? {
             state.access.sign_out(&who).await?;
             state.audit.note_later(Entry::new(Action::SESSION_END, &who).from(&origin));
+            if let Some(page) = still_signed_in_elsewhere(&state, &who).await? {
+                response = page;
+            }
         }
-        let mut response = Redirect::to("/login").into_response();
         response.headers_mut().insert(SET_COOKIE, access::no_console_cookie());
         Ok(response)
     };
     or_trouble(done.await)
+}
+
+/// What somebody is told whom a provider had vouched for: they still are signed in there.
+async fn still_signed_in_elsewhere(state: &ConsoleState, who: &Principal) -> Result<Option<Response>, StoreError> {
+    let Some(provider) = state.access.provider() else { return Ok(None) };
+    let user = match who.name.parse() {
+        Ok(name) => state.store.person(&name).await?,
+        Err(_) => None,
+    };
+    if user.is_none_or(|user| user.source != Source::Oidc) {
+        return Ok(None);
+    }
+    let there = provider.end_of_session(&format!("{}/login", state.site.console_origin())).await;
+    Ok(there.map(|there| answer(StatusCode::OK, ui::signed_out(provider.title(), &there))))
 }
 
 /// `GET /open?to=…&nonce=…`: a device's host sent somebody here to be recognised.

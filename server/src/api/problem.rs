@@ -65,6 +65,7 @@ kinds! {
     SlowDown = TOO_MANY_REQUESTS "slow-down" "Too many requests or attempts; Retry-After says when to come back.";
     Internal = INTERNAL_SERVER_ERROR "internal" "The server could not do its work.";
     NotRecorded = SERVICE_UNAVAILABLE "not-recorded" "The audit cannot be written, so nothing is changed that must stand in it.";
+    DirectorySilent = SERVICE_UNAVAILABLE "directory" "Name or password is wrong, or the organisation's directory is needed, which does not answer.";
     Busy = SERVICE_UNAVAILABLE "busy" "Too many do this at once; try again in a moment.";
 }
 
@@ -163,6 +164,9 @@ impl From<SignInError> for Problem {
             SignInError::SetUpNeeded => Self::new(Kind::SecondFactorMissing, detail),
             SignInError::Stale => Self::new(Kind::SignIn, detail),
             SignInError::Slow(wait) => Self::new(Kind::SlowDown, detail).retry_after(wait),
+            SignInError::DirectorySilent => {
+                Self::new(Kind::DirectorySilent, detail).retry_after(Duration::from_secs(10))
+            }
             SignInError::Busy => Self::new(Kind::Busy, detail).retry_after(Duration::from_secs(5)),
             SignInError::Password(error) => {
                 tracing::error!(%error, "a password cannot be checked");

@@ -54,6 +54,7 @@ pub(super) struct Shown {
     (status = 200, body = Begun),
     (status = 401, body = Problem, content_type = "application/problem+json"),
     (status = 403, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn begin(
     State(state): State<ConsoleState>,

@@ -239,7 +239,7 @@ pub(super) fn refused(error: SignInError, page: impl FnOnce(&str, StatusCode) ->
         | SignInError::SetUpNeeded
         | SignInError::Stale => (StatusCode::UNAUTHORIZED, None),
         SignInError::Slow(wait) => (StatusCode::TOO_MANY_REQUESTS, Some(wait.as_secs() + 1)),
-        SignInError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
+        SignInError::Busy | SignInError::DirectorySilent => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         SignInError::Password(error) => {
             tracing::error!(%error, "a password cannot be checked");
             return answer(StatusCode::INTERNAL_SERVER_ERROR, ui::own_fault());
@@ -288,7 +288,9 @@ fn login_page(state: &ConsoleState, status: StatusCode, login: Login<'_>) -> Res
         let to = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "to")?.1;
         Some(access::device_place(&state.site, &to)?.host)
     });
-    form_page(state, status, ui::login(Login { wanted: wanted.as_deref(), ..login }))
+    let href = format!("/oidc/start?next={}", door::escaped(login.next));
+    let provider = state.access.provider().map(|provider| (provider.title(), href.as_str()));
+    form_page(state, status, ui::login(Login { wanted: wanted.as_deref(), provider, ..login }))
 }
 
 /// A page whose form may lead on to a device's host.

@@ -5,6 +5,7 @@ mod audit;
 mod data;
 mod enrolment;
 mod gateway;
+mod ldap;
 mod record;
 mod rights;
 mod tenant;
@@ -115,6 +116,11 @@ pub(crate) enum Command {
     Audit {
         #[command(subcommand)]
         command: audit::Command,
+    },
+    /// The directory that people may come from.
+    Ldap {
+        #[command(subcommand)]
+        command: ldap::Command,
     },
     /// A completion script for a shell.
     Completion {
@@ -232,6 +238,7 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::ServiceAccount { command } => token::accounts(&place.store().await?, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Audit { command } => audit::answer(&place.store().await?, command).await,
+        Command::Ldap { command } => ldap::answer(&place.config()?, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "linkspan-server", &mut script);

@@ -18,7 +18,9 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::Token { command } => token(command)?,
         Command::ServiceAccount { command } => account(command)?,
         // An export notes itself down.
-        Command::Run | Command::Check | Command::Audit { .. } | Command::Completion { .. } => return None,
+        Command::Run | Command::Check | Command::Ldap { .. } | Command::Audit { .. } | Command::Completion { .. } => {
+            return None;
+        }
     };
     let entry = Entry::new(action, Actor::shell()).on(target);
     Some(match command {

@@ -224,7 +224,7 @@ fn password(from_stdin: bool) -> Result<Secret, Exit> {
     Ok(first)
 }
 
-fn first_line() -> Result<Secret, Exit> {
+pub(super) fn first_line() -> Result<Secret, Exit> {
     let mut text = String::new();
     let read = std::io::stdin().lock().take(INPUT_MAX).read_to_string(&mut text);
     read.map_err(|error| Exit::says(DATA, format_args!("cannot read the password: {error}")))?;

@@ -1,6 +1,8 @@
 //! The server's configuration: parsed once, all mistakes at once, into types that need no second look.
 
 mod audit;
+mod ldap;
+mod oidc;
 mod parse;
 mod reader;
 mod site;
@@ -15,6 +17,8 @@ use jiff::tz::TimeZone;
 use linkspan_protocol::limits;
 
 pub use audit::Audit;
+pub use ldap::{GroupRole, Ldap, Nested};
+pub use oidc::Oidc;
 pub use reader::Problem;
 pub use site::Site;
 
@@ -39,6 +43,10 @@ pub struct Config {
     pub gateways: Gateways,
     /// How long entries of the audit are kept, and where they are sent.
     pub audit: Audit,
+    /// A directory whose people may sign in.
+    pub ldap: Option<Ldap>,
+    /// An OpenID provider whose people may sign in.
+    pub oidc: Option<Oidc>,
     /// Bounds that keep one party from using up what all need.
     pub limits: Limits,
 }
@@ -218,6 +226,8 @@ impl Config {
             tls: Tls::SelfSigned,
             store: Store { url: sqlite_in(dir) },
             access: Access::default(),
+            ldap: None,
+            oidc: None,
             traffic: Traffic::default(),
             gateways: Gateways::default(),
             audit: Audit::default(),

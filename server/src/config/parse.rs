@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 use linkspan_protocol::limits::MEMORY_MIN;
 
 use super::audit::audit;
+use super::ldap::ldap;
+use super::oidc::oidc;
 use super::reader::{Problem, Problems, Section, parse_table};
 use super::site::host_name;
 use super::{Access, Config, Gateways, Limits, Listen, SecondFactor, Site, Store, Tls, Traffic, sqlite_in};
@@ -15,7 +17,20 @@ use super::{Access, Config, Gateways, Limits, Listen, SecondFactor, Site, Store,
 pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::of(source);
     let table = parse_table(source, &mut problems);
-    let keys = ["state_dir", "listen", "site", "tls", "store", "access", "traffic", "gateways", "audit", "limits"];
+    let keys = [
+        "state_dir",
+        "listen",
+        "site",
+        "tls",
+        "store",
+        "access",
+        "ldap",
+        "oidc",
+        "traffic",
+        "gateways",
+        "audit",
+        "limits",
+    ];
     let root = Section::root(&table, &keys, &mut problems);
     let state_dir = root
         .text("state_dir", &mut problems, |text| path_from(base, text))
@@ -29,9 +44,11 @@ pub(super) fn parse(source: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     let gateways = gateways(&root, &mut problems);
     let audit = audit(&root, base, &mut problems);
     let limits = limits(&root, &mut problems);
+    let ldap = ldap(&root, base, &mut problems);
+    let oidc = oidc(&root, base, &mut problems);
     match (site, tls, problems.into_sorted()) {
         (Some(site), Some(tls), none) if none.is_empty() => {
-            Ok(Config { state_dir, listen, site, tls, store, access, traffic, gateways, audit, limits })
+            Ok(Config { state_dir, listen, site, tls, store, access, ldap, oidc, traffic, gateways, audit, limits })
         }
         (_, _, problems) => Err(problems),
     }
@@ -203,7 +220,7 @@ pub(super) fn path_from(base: &Path, text: &str) -> Result<PathBuf, String> {
 /// The longest time that may be written: beyond a year something else is meant.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let time = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
     match time.filter(|time| !time.is_zero()) {
         Some(time) if time <= LONGEST => Ok(time),
@@ -259,6 +276,55 @@ mod tests {
         assert_eq!(config.limits, Limits::default());
     }
 
+    /// Every key of every section.
+    const KEYS: &[&str] = &[
+        "state_dir",
+        "https",
+        "http",
+        "console",
+        "zone",
+        "port",
+        "certificate_file",
+        "key_file",
+        "url",
+        "certificate_lifetime",
+        "certificate_grace",
+        "self_signed",
+        "session_lifetime",
+        "session_idle",
+        "second_factor",
+        "keep_days",
+        "syslog",
+        "webhook",
+        "webhook_secret_file",
+        "ca_file",
+        "start_tls",
+        "ca_file",
+        "bind_dn",
+        "bind_password_file",
+        "base",
+        "user_filter",
+        "group_base",
+        "nested",
+        "recheck",
+        "grace",
+        "group",
+        "role",
+        "tenant",
+        "title",
+        "issuer",
+        "client_id",
+        "client_secret_file",
+        "scopes",
+        "name_claim",
+        "groups_claim",
+        "max_connections",
+        "api_requests",
+        "drain",
+        "resume",
+        "link_memory",
+    ];
+
     #[test]
     fn the_example_documents_every_key_and_means_the_defaults() {
         let example = include_str!("../../server.example.toml");
@@ -267,40 +333,15 @@ mod tests {
         assert_eq!(shown.access, Access::default());
         assert_eq!(shown.gateways, Gateways::default());
         assert_eq!(shown.audit, crate::config::Audit::default());
-        for key in [
-            "state_dir",
-            "https",
-            "http",
-            "console",
-            "zone",
-            "port",
-            "certificate_file",
-            "key_file",
-            "url",
-            "certificate_lifetime",
-            "certificate_grace",
-            "self_signed",
-            "session_lifetime",
-            "session_idle",
-            "second_factor",
-            "keep_days",
-            "syslog",
-            "webhook",
-            "webhook_secret_file",
-            "ca_file",
-            "max_connections",
-            "api_requests",
-            "drain",
-            "resume",
-            "link_memory",
-        ] {
+        for key in KEYS {
             let shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} ="));
             assert!(example.lines().any(shown), "{key} is not in the example");
         }
         // What is commented out is right as well.
         let mut all = String::new();
         for line in example.lines() {
-            let bare = line.strip_prefix('#').filter(|rest| rest.contains(" = ") && !rest.starts_with(' '));
+            let is_key = |rest: &&str| rest.starts_with('[') || (rest.contains(" = ") && !rest.starts_with(' '));
+            let bare = line.strip_prefix('#').filter(is_key);
             all.push_str(bare.unwrap_or(line));
             all.push('\n');
         }
@@ -346,7 +387,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_place() {
         let source = "state_dri = \"/x\"\n[listen]\nhttps = \"443\"\nhttp = [\"0.0.0.0:80\", 81]\n[site]\n\
             console = \"https://c.test/\"\nzone = \"*.z.test\"\nport = \"443\"\n[tls]\nacme = true\n[store]\n\
-            url = \"postgres://db/x\"\n[limits]\ndrain = \"soon\"\nmax_connections = 1\n[ldap]\nurl = \"x\"\n";
+            url = \"postgres://db/x\"\n[limits]\ndrain = \"soon\"\nmax_connections = 1\n[ldpa]\nurl = \"x\"\n";
         let expected = [
             "line 1, column 1: unknown key `state_dri`; did you mean `state_dir`?",
             "line 3, column 9: `443` is not an address and port; write `0.0.0.0:443`, or `[::]:443` for IPv6",
@@ -359,8 +400,7 @@ mod tests {
             "line 12, column 7: PostgreSQL is not available in this version; write `sqlite:/path/linkspan.db`",
             "line 14, column 9: `soon` is not a time; write `30s`, `5m` or `12h`",
             "line 15, column 19: `max_connections` is a whole number from 16 to 10000000, without quotes",
-            "line 16, column 2: unknown key `ldap`; known here: state_dir, listen, site, tls, store, access, traffic, \
-             gateways, audit, limits",
+            "line 16, column 2: unknown key `ldpa`; did you mean `ldap`?",
         ];
         assert_eq!(problems(source), expected);
     }

@@ -79,6 +79,26 @@ impl<'a> Section<'a> {
         inner
     }
 
+    /// A list of tables, `[[section.name]]`; an absent one is empty.
+    pub(super) fn tables(&self, name: &'static str, keys: &[&str], problems: &mut Problems<'_>) -> Vec<Section<'a>> {
+        let Some((value, at)) = self.value(name) else { return Vec::new() };
+        let DeValue::Array(items) = value else {
+            problems.add(at, format!("`{name}` is a list of sections: write `[[{}.{name}]]`", self.name));
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else {
+                problems.add(item.span(), format!("`{name}` is a list of sections: write `[[{}.{name}]]`", self.name));
+                continue;
+            };
+            let section = Section { name, at: item.span(), table: Some(table) };
+            section.refuse_unknown(keys, problems);
+            all.push(section);
+        }
+        all
+    }
+
     /// Where the section stands; the top of the file if it is absent.
     pub(super) fn at(&self) -> Range<usize> {
         self.at.clone()

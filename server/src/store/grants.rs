@@ -151,7 +151,9 @@ impl Store {
     pub async fn rights(&self, tenant: TenantId, user: UserId) -> Result<Rights, StoreError> {
         let sql = "SELECT g.id, g.role, r.name AS own_role, r.permissions, g.scope, g.begins, g.ends, g.hours, g.zone \
                    FROM grants g LEFT JOIN roles r ON r.id = g.role_id WHERE g.tenant_id = $1 AND (g.user_id = $2 \
-                   OR g.group_id IN (SELECT group_id FROM members WHERE user_id = $2)) ORDER BY g.standing DESC, g.id";
+                   OR g.group_id IN (SELECT group_id FROM members WHERE user_id = $2)) \
+                   AND NOT EXISTS (SELECT 1 FROM users u WHERE u.id = $2 AND u.blocked <> 0) \
+                   ORDER BY g.standing DESC, g.id";
         let rows: Vec<Terms> = sqlx::query_as(sql).bind(tenant.0).bind(user.0).fetch_all(&self.pool).await?;
         let given = rows.into_iter().filter_map(|terms| {
             let id = GrantId(terms.id);

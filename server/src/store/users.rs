@@ -313,6 +313,29 @@ impl Store {
     }
 }
 
+/// Gives somebody this role on everything in their tenant, in place of another; true if it was not this one before.
+pub(super) async fn standing(
+    change: &mut SqliteConnection,
+    (tenant, user): (TenantId, UserId),
+    role: RoleRef,
+    by: &str,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT role, role_id FROM grants WHERE user_id = $1 AND standing = 1";
+    let kept: Option<(Option<String>, Option<i64>)> =
+        sqlx::query_as(sql).bind(user.0).fetch_optional(&mut *change).await?;
+    let same = kept.is_some_and(|(name, id)| match role {
+        RoleRef::BuiltIn(role) => name.as_deref() == Some(role.as_str()),
+        RoleRef::Own(role) => id == Some(role.0),
+    });
+    if same {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM grants WHERE user_id = $1 AND standing = 1";
+    sqlx::query(sql).bind(user.0).execute(&mut *change).await?;
+    stand(change, (tenant, user), role, by).await?;
+    Ok(true)
+}
+
 /// Adds somebody; none if the name is taken.
 pub(super) async fn add_to(
     change: &mut SqliteConnection,

@@ -17,6 +17,28 @@ pub(crate) struct Login<'a> {
     pub(crate) error: Option<&'a str>,
     /// What has just been done.
     pub(crate) done: Option<&'a str>,
+    /// What stands on the button that leads to an OpenID provider, where there is one; and where it leads.
+    pub(crate) provider: Option<(&'a str, &'a str)>,
+}
+
+/// A page that says why a sign-in elsewhere came to nothing.
+pub(crate) fn sign_in_trouble(text: &str) -> Markup {
+    page("Not signed in", html! { h1 { "Not signed in" } p { (text) } p { a.button href="/login" { "Try again" } } })
+}
+
+/// The page after signing out of a session that a provider had vouched for.
+pub(crate) fn signed_out(title: &str, there: &str) -> Markup {
+    page(
+        "Signed out",
+        html! {
+            h1 { "Signed out" }
+            p { "You are signed out here. With " (title) " you still are signed in: on a shared machine, sign out there as well." }
+            div.row {
+                a.button href=(there) { "Sign out there" }
+                a.button.quiet href="/login" { "Sign in again" }
+            }
+        },
+    )
 }
 
 /// The page to sign in on.
@@ -45,6 +67,10 @@ pub(crate) fn login(login: Login<'_>) -> Markup {
                     maxlength="1024" autofocus[!first];
                 button.wide type="submit" { "Sign in" }
             }
+            @if let Some((title, href)) = login.provider {
+                p.or.soft.small { "or" }
+                a.button.quiet.wide href=(href) { "Sign in with " (title) }
+            }
         },
     )
 }
@@ -56,9 +82,16 @@ mod tests {
     #[test]
     fn what_was_typed_is_text() {
         let evil = "\"><script>alert(1)</script>";
-        let html = login(Login { next: evil, wanted: Some(evil), name: evil, error: Some(evil), done: Some(evil) })
-            .into_string();
+        let html = login(Login {
+            next: evil,
+            wanted: Some(evil),
+            name: evil,
+            error: Some(evil),
+            done: Some(evil),
+            provider: Some((evil, evil)),
+        })
+        .into_string();
         assert!(!html.contains("<script"), "{html}");
-        assert_eq!(html.matches("&lt;script&gt;").count(), 5);
+        assert_eq!(html.matches("&lt;script&gt;").count(), 7);
     }
 }

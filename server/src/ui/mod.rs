@@ -17,7 +17,7 @@ use ring::digest::{SHA256, digest};
 pub(crate) use account::{Account, account, change_password, set_up_second_factor, with_code};
 pub use brand::{Brand, BrandError};
 pub(crate) use devices::{List, devices, how_long};
-pub(crate) use login::{Login, login};
+pub(crate) use login::{Login, login, sign_in_trouble, signed_out};
 pub(crate) use second_factor::{code, recovery_codes, required};
 pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, visiting};
 pub use way::Part;

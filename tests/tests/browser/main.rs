@@ -6,6 +6,7 @@
 mod faults;
 mod hostile;
 mod pictures;
+mod provider;
 mod recorder;
 mod sessions;
 mod sign_in;

@@ -1,0 +1,152 @@
+//! People whom somebody else knows: brought in when their source vouches for them, and out when it no longer does.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use linkspan_protocol::id::Secret;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::directory::{Directory, DirectoryError, Found};
+use super::sign_in::Recognised;
+use super::{Access, SignInError};
+use crate::config::GroupRole;
+use crate::rights::UserId;
+use crate::store::{Outside, Source, StoreError, ToAsk, UserName, Welcome};
+
+/// A refusal is told at a multiple of this after the attempt began: then the directory's own pace tells nothing of who
+/// is there.
+const PACE: Duration = Duration::from_millis(250);
+/// People asked for in one round.
+const PER_ROUND: i64 = 500;
+/// Questions of a round at once.
+const AT_ONCE: usize = 4;
+
+impl Access {
+    /// Who this is, if the directory takes the password for theirs.
+    pub(super) async fn by_directory(
+        &self,
+        directory: &Directory,
+        name: &UserName,
+        password: &Secret,
+    ) -> Result<Recognised, SignInError> {
+        match directory.sign_in(name, password).await {
+            Ok(Some(found)) => {
+                let (Some(role), subject) = (&found.role, found.subject.as_str()) else {
+                    return Err(SignInError::Wrong);
+                };
+                let user = self.welcome(Source::Ldap, subject, (name, role)).await?.ok_or(SignInError::Wrong)?;
+                Ok(Recognised { user, name: name.as_str().to_owned() })
+            }
+            Ok(None) => Err(SignInError::Wrong),
+            Err(DirectoryError::Busy) => Err(SignInError::Busy),
+            Err(_) => Err(SignInError::DirectorySilent),
+        }
+    }
+
+    /// Waits until a refusal may be told, where a directory has a pace of its own; while it does not answer, all that are
+    /// refused are told so.
+    pub(super) async fn paced<T>(&self, begun: Instant, result: Result<T, SignInError>) -> Result<T, SignInError> {
+        let Some(directory) = &self.inner.directory else { return result };
+        if !matches!(result, Err(SignInError::Wrong)) {
+            return result;
+        }
+        if directory.is_silent() {
+            return Err(SignInError::DirectorySilent);
+        }
+        let steps = begun.elapsed().as_millis() / PACE.as_millis() + 1;
+        let at = begun + PACE * u32::try_from(steps).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(at.into()).await;
+        result
+    }
+
+    /// Brings in somebody for whom a source has just vouched; none if the name is taken, or the role is not there.
+    pub(super) async fn welcome(
+        &self,
+        source: Source,
+        subject: &str,
+        (name, role): (&UserName, &GroupRole),
+    ) -> Result<Option<UserId>, StoreError> {
+        let store = &self.inner.store;
+        let Some(tenant) = store.tenant_named(&role.tenant).await? else {
+            tracing::error!(tenant = %role.tenant, "the configuration gives people to a tenant that is not there");
+            return Ok(None);
+        };
+        let Some((role, _)) = store.role_named(tenant.id, &role.role).await? else {
+            tracing::error!(role = role.role, tenant = %tenant.name, "the configuration gives people a role that is not there");
+            return Ok(None);
+        };
+        match store.welcome(Outside { source, subject, name, tenant: tenant.id, role }).await? {
+            Welcome::As(user) => Ok(Some(user)),
+            Welcome::NameTaken => {
+                tracing::warn!(%name, source = source.as_str(), "somebody else has an account of this name; they may not sign in");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks the directory again and again for those who came from it, until the server stops.
+    pub async fn watch_directory(self, stop: CancellationToken) {
+        let Some(directory) = self.inner.directory.clone() else { return };
+        let every = directory.settings().recheck;
+        let mut ticks = tokio::time::interval((every / 2).max(Duration::from_millis(100)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            // Half the time is the pace of the rounds: whoever is not due in one round is in the next.
+            if let Err(error) = self.ask_again(&directory, every / 2).await {
+                tracing::error!(error = error.in_full(), "people of the directory cannot be looked through");
+            }
+        }
+    }
+
+    async fn ask_again(&self, directory: &Directory, age: Duration) -> Result<(), StoreError> {
+        let mut asking = JoinSet::new();
+        for who in self.inner.store.to_ask(age, PER_ROUND).await? {
+            if asking.len() >= AT_ONCE {
+                asking.join_next().await;
+            }
+            if self.inner.store.claim_asking(who.user, age).await? {
+                let (access, directory) = (self.clone(), directory.clone());
+                asking.spawn(async move {
+                    if let Err(error) = access.ask_for(&directory, &who).await {
+                        tracing::error!(error = error.in_full(), "what the directory says cannot be written down");
+                    }
+                });
+            }
+        }
+        asking.join_all().await;
+        Ok(())
+    }
+
+    async fn ask_for(&self, directory: &Directory, who: &ToAsk) -> Result<(), StoreError> {
+        match directory.look_up(who.name.as_str()).await {
+            Ok(found) => {
+                let still = found.filter(|found| found.may_come_in() && found.subject == who.subject);
+                match still.as_ref().and_then(|found: &Found| found.role.as_ref()) {
+                    Some(role) => {
+                        if self.welcome(Source::Ldap, &who.subject, (&who.name, role)).await?.is_none() {
+                            self.inner.store.block(who.user).await?;
+                        }
+                        Ok(())
+                    }
+                    None => {
+                        tracing::info!(name = %who.name, "the directory does not let them in any more: they are signed out");
+                        self.inner.store.block(who.user).await
+                    }
+                }
+            }
+            Err(error) => {
+                let age = Timestamp::now().duration_since(who.confirmed);
+                if Duration::try_from(age).unwrap_or_default() < directory.settings().grace {
+                    return Ok(());
+                }
+                tracing::warn!(name = %who.name, %error, "the directory has not answered for too long: they are signed out");
+                self.inner.store.block(who.user).await
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! People of a directory in the server: signing in, being disabled, and an admin of our own whom it never stands in the way
+//! of.
+
+use std::time::{Duration, Instant};
+
+use linkspan_protocol::id::Secret;
+use linkspan_server::access::directory::Directory;
+use linkspan_server::access::{Access, Attempt, Means, Passwords, Permission, Role, SessionKind, SignInError, Vault};
+use linkspan_server::config::{self, Ldap};
+use linkspan_server::store::{Source, Store};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::slapd::{PASSWORD, Slapd};
+
+const OWN: &str = "the admin's own password";
+
+struct House {
+    store: Store,
+    access: Access,
+    _tasks: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+async fn house(settings: Ldap) -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("sqlite:{}", dir.path().join("test.db").display())).await.unwrap();
+    let hash = Passwords::default().hash(&Secret::new(OWN)).await.unwrap();
+    store.add_user(&"admin".parse().unwrap(), Role::SystemAdmin, &hash).await.unwrap().unwrap();
+    let means = Means { vault: Vault::forgetful(), directory: Some(Directory::new(settings).unwrap()), provider: None };
+    let access = Access::with(store.clone(), config::Access::default(), means);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(access.clone().watch_directory(CancellationToken::new()));
+    House { store, access, _tasks: tasks, _dir: dir }
+}
+
+async fn sign_in(house: &House, name: &str, password: &str) -> Result<String, SignInError> {
+    let password = Secret::new(password);
+    let signed_in = house.access.sign_in(Attempt::new(name, &password, SessionKind::Api)).await?;
+    Ok(signed_in.token.expose().to_owned())
+}
+
+async fn until_out(house: &House, token: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while house.access.by_bearer(token).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "still signed in");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_disabled_or_leaves_is_out_and_a_new_role_counts() {
+    let slapd = Slapd::start();
+    let house = house(slapd.settings()).await;
+    let anna = sign_in(&house, "anna", PASSWORD).await.unwrap();
+    let john = sign_in(&house, "john", PASSWORD).await.unwrap();
+    let who = house.access.by_bearer(&anna).await.unwrap().unwrap();
+    assert!(who.may_here(Permission::PeopleEdit));
+    let kept = house.store.person(&"anna".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((kept.source, kept.role.as_deref()), (Source::Ldap, Some("admin")));
+
+    slapd.change(
+        "dn: uid=anna,ou=people,dc=example,dc=com\nchangetype: modify\nreplace: pwdAccountLockedTime\n\
+         pwdAccountLockedTime: 000001010000Z\n",
+    );
+    until_out(&house, &anna).await;
+    assert!(matches!(sign_in(&house, "anna", PASSWORD).await, Err(SignInError::Wrong)));
+    assert!(house.access.by_bearer(&john).await.unwrap().is_some(), "the others stay");
+
+    slapd.change(
+        "dn: cn=admins,ou=groups,dc=example,dc=com\nchangetype: modify\nadd: member\n\
+         member: cn=Smith\\2C John \\2B \\22Jack\\22 (night) *,ou=people,dc=example,dc=com\n",
+    );
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !house.access.by_bearer(&john).await.unwrap().unwrap().may_here(Permission::PeopleEdit) {
+        assert!(Instant::now() < deadline, "the new group does not count");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    slapd.change("dn: cn=Smith\\2C John \\2B \\22Jack\\22 (night) *,ou=people,dc=example,dc=com\nchangetype: delete\n");
+    until_out(&house, &john).await;
+
+    slapd.change("dn: uid=anna,ou=people,dc=example,dc=com\nchangetype: modify\ndelete: pwdAccountLockedTime\n");
+    sign_in(&house, "anna", PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_admin_here_comes_in_whatever_the_directory_does() {
+    let mut slapd = Slapd::start();
+    let house = house(slapd.settings()).await;
+    let anna = sign_in(&house, "anna", PASSWORD).await.unwrap();
+    assert!(sign_in(&house, "admin", PASSWORD).await.is_err(), "nor does the directory's password open this account");
+    slapd.pause();
+    let begun = Instant::now();
+    sign_in(&house, "admin", OWN).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(4), "not slowed: {:?}", begun.elapsed());
+    let told = sign_in(&house, "otto", PASSWORD).await.unwrap_err();
+    assert!(matches!(told, SignInError::DirectorySilent), "{told}");
+    let told = sign_in(&house, "admin", "wrong").await.unwrap_err();
+    assert!(matches!(told, SignInError::DirectorySilent), "who has an account here is not told by this");
+    slapd.go_on();
+    slapd.kill();
+    sign_in(&house, "admin", OWN).await.unwrap();
+    assert!(house.access.by_bearer(&anna).await.unwrap().is_some(), "for a while people stay signed in");
+}
+
+#[tokio::test]
+async fn when_it_is_gone_for_too_long_its_people_are_out() {
+    let mut slapd = Slapd::start();
+    let house = house(Ldap { grace: Duration::from_millis(600), ..slapd.settings() }).await;
+    let anna = sign_in(&house, "anna", PASSWORD).await.unwrap();
+    slapd.kill();
+    until_out(&house, &anna).await;
+    let own = sign_in(&house, "admin", OWN).await.unwrap();
+    assert!(house.access.by_bearer(&own).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nobody_learns_by_the_clock_who_is_in_the_directory() {
+    let slapd = Slapd::start();
+    let house = house(slapd.settings()).await;
+    for name in ["anna", "unknown", "nobody", "admin"] {
+        let begun = Instant::now();
+        assert!(matches!(sign_in(&house, name, "wrong password").await, Err(SignInError::Wrong)), "{name}");
+        assert!(begun.elapsed() >= Duration::from_millis(250), "{name}: told at once");
+    }
+}
