@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use linkspan_protocol::enrol::{EnrolRequest, statement};
 use linkspan_protocol::frame::{Frame, FrameError, Reset, ResetReason, StreamId, Target};
 use linkspan_protocol::id::Secret;
 use linkspan_protocol::message::{
@@ -359,6 +360,28 @@ fn what_a_later_version_adds_is_tolerated() {
         },
         r#"{"type":"devices-taken","refused":[{"name":"cam","reason":"taken"}]}"#,
     );
+    text(
+        &ServerToGateway::ServerKeys { keys: vec!["sha256:ab".into()] },
+        r#"{"type":"server-keys","keys":["sha256:ab"]}"#,
+    );
+}
+
+#[test]
+fn enrolment_in_json() {
+    let request = EnrolRequest {
+        code: Some(Secret::new("K7QM-3XTD-9VWP-4RHC")),
+        public_key: "BA==".into(),
+        proof: "MA==".into(),
+        name: None,
+        agent: "linkspan-gateway/1".into(),
+    };
+    text(
+        &request,
+        r#"{"code":"K7QM-3XTD-9VWP-4RHC","public_key":"BA==","proof":"MA==","agent":"linkspan-gateway/1"}"#,
+    );
+    assert_eq!(request.occasion(), "K7QM-3XTD-9VWP-4RHC");
+    let renewal = EnrolRequest { code: None, name: Some("site12".parse().unwrap()), ..request };
+    assert_eq!(statement(renewal.occasion(), &[4, 5]), b"linkspan certificate request 1\nsite12\n\x04\x05");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod command;
 mod data;
 mod enrolment;
 mod failures;
+mod identity;
 mod large;
 mod network;
 mod origin;
