@@ -47,6 +47,9 @@ from_npm() {
     echo "tests/install.sh: npm cannot install oidc-provider; the test of signing in at a provider will fail" >&2
 }
 
+# A node of another source than Debian serves as well.
+case "$1" in test | bench) command -v npm >/dev/null || wanted+=(nodejs npm) ;; esac
+
 missing=()
 for package in "${wanted[@]}"; do
   installed "$package" || missing+=("$package")
