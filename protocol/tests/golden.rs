@@ -375,10 +375,7 @@ fn enrolment_in_json() {
         name: None,
         agent: "linkspan-gateway/1".into(),
     };
-    text(
-        &request,
-        r#"{"code":"K7QM-3XTD-9VWP-4RHC","public_key":"BA==","proof":"MA==","agent":"linkspan-gateway/1"}"#,
-    );
+    text(&request, r#"{"code":"K7QM-3XTD-9VWP-4RHC","public_key":"BA==","proof":"MA==","agent":"linkspan-gateway/1"}"#);
     assert_eq!(request.occasion(), "K7QM-3XTD-9VWP-4RHC");
     let renewal = EnrolRequest { code: None, name: Some("site12".parse().unwrap()), ..request };
     assert_eq!(statement(renewal.occasion(), &[4, 5]), b"linkspan certificate request 1\nsite12\n\x04\x05");
