@@ -213,10 +213,7 @@ impl World {
     pub(crate) async fn raw(&self, host: &str, bytes: &[u8]) -> String {
         let mut tls = self.tls(host, false).await;
         tls.write_all(bytes).await.unwrap();
-        let mut answer = Vec::new();
-        let read = timeout(LONG, tls.read_to_end(&mut answer)).await;
-        assert!(read.is_ok(), "not closed after {:?}", String::from_utf8_lossy(&answer));
-        String::from_utf8_lossy(&answer).into_owned()
+        to_end(tls).await
     }
 
     /// A connection to a device's host.
@@ -299,6 +296,14 @@ impl Client {
         let response = self.send(Request::get(path), nothing()).await;
         read(response).await
     }
+}
+
+/// All that comes until the connection is closed.
+pub(crate) async fn to_end(mut tls: TlsStream<TcpStream>) -> String {
+    let mut answer = Vec::new();
+    let read = timeout(LONG, tls.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "not closed after {:?}", String::from_utf8_lossy(&answer));
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 pub(crate) async fn read(response: Response<Incoming>) -> (StatusCode, HeaderMap, String) {
