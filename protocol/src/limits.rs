@@ -6,14 +6,6 @@ use std::time::Duration;
 /// link is written, so it bounds how long a keystroke waits behind data that has already been handed over.
 pub const MESSAGE_MAX: usize = 40 * 1024;
 
-/// Data that a message carries at least, in bytes, however slow the link is: below it, heads and records cost more than
-/// they bring.
-pub const BURST_MIN: usize = 2 * 1024;
-
-/// How long the socket may take for one message, from one that is worth making longer to one that must be shorter. What
-/// comes next waits behind it, and its own first byte counts only when its last has come.
-pub const BURST_TIME: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(8));
-
 /// Largest payload of a DATA frame, in bytes: one TLS record (RFC 8446: 16 KiB).
 pub const DATA_MAX: usize = 16 * 1024;
 
@@ -50,26 +42,26 @@ pub const WINDOW_MIN: u32 = 16 * 1024;
 /// Most credit a peer may hold on one stream, in bytes (RFC 9000 has no such bound; ours keeps sums in 32 bits).
 pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
 
-/// Credit that a gateway gives on a new stream, in bytes: it sits on a router with 64 MB.
-pub const GATEWAY_WINDOW: u32 = 128 * 1024;
+/// Most credit that an end gives on a new stream, in bytes: it grows where the line asks for more.
+pub const WINDOW_FIRST_MAX: u32 = 128 * 1024;
 
-/// Credit that a server gives on a new stream, in bytes: 100 Mbit/s at 20 ms round trip.
-pub const SERVER_WINDOW: u32 = 256 * 1024;
+/// Most credit to which an end lets a stream grow, in bytes: 100 Mbit/s at 300 ms round trip.
+pub const WINDOW_GROWN_MAX: u64 = 4 * 1024 * 1024;
+
+/// Silence of a stream after which its credit shrinks again.
+pub const WINDOW_IDLE: Duration = Duration::from_secs(2);
 
 /// Bytes of one stream that may wait to be sent, beyond which its writer waits: two data frames keep the link busy.
 pub const SEND_QUEUE_MAX: usize = 64 * 1024;
 
 /// Bytes that one stream may queue at least, however much the others have queued: nobody is locked out.
-pub const SEND_QUEUE_MIN: usize = 4 * 1024;
+pub const SEND_QUEUE_MIN: usize = 2 * 1024;
 
 /// The ceiling for all data that one end of a link holds, in bytes, where nothing else is configured.
 pub const MEMORY: usize = 16_000_000;
 
 /// The least such ceiling: below it, one message on its way would be too much.
 pub const MEMORY_MIN: usize = 500_000;
-
-/// Bytes that quiet streams may have unacknowledged beyond the share of bulk: some screenfuls of terminal output.
-pub const QUIET_RESERVE: usize = 64 * 1024;
 
 /// Time for which a session outlives its link, where nothing else is configured: a hole in coverage, a router's new
 /// address, a restart of a proxy.
@@ -87,6 +79,18 @@ pub const QUIET_BYTES: usize = 16 * 1024;
 
 /// The least span over which a stream is judged quiet or bulk. The next one begins when nothing of the stream waits.
 pub const QUIET_PERIOD: Duration = Duration::from_millis(500);
+
+/// Time of a line that one message of bulk, and what the socket has not sent yet, may each fill: a keystroke waits so long.
+pub const BACKLOG: Duration = Duration::from_millis(10);
+
+/// Bytes of a message of bulk at least, however slow the line: a packet carries no more.
+pub const MESSAGE_PACED_MIN: usize = 1280;
+
+/// Bytes of a message of bulk while nothing is known of the line.
+pub const MESSAGE_PACED_FIRST: usize = 16 * 1024;
+
+/// Least time between two questions for the round trip of a line that carries bulk.
+pub const ROUND_TRIP_EVERY: Duration = Duration::from_secs(1);
 
 /// Sequenced frames received after which an ACK is sent even though nothing else is.
 pub const ACK_FRAMES: u64 = 64;

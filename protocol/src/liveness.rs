@@ -173,10 +173,12 @@ impl Liveness {
         Some(token)
     }
 
-    pub(crate) fn pong(&mut self, token: u64, now: Instant) {
-        if let Some(ping) = self.ping.take_if(|ping| ping.token == token) {
-            self.round_trip.sample(now.saturating_duration_since(ping.sent));
-        }
+    /// The round trip, if this answers the last ping.
+    pub(crate) fn pong(&mut self, token: u64, now: Instant) -> Option<Duration> {
+        let ping = self.ping.take_if(|ping| ping.token == token)?;
+        let sample = now.saturating_duration_since(ping.sent);
+        self.round_trip.sample(sample);
+        Some(sample)
     }
 
     fn due(&self) -> Instant {

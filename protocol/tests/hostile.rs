@@ -92,7 +92,7 @@ fn credit_that_was_given_back_may_be_used_once() {
     let now = Instant::now();
     let mut gateway = session(Role::Gateway, now);
     gateway.handle_message(message(&[open(0), data(0, DATA_MAX)]), now).unwrap();
-    while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), 1000) {}
+    while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), 1000, Instant::now()) {}
     let mut answer = gateway.poll_transmit(now).unwrap();
     let mut given = 0;
     while let Some(frame) = Frame::decode(&mut answer).unwrap() {
@@ -114,11 +114,11 @@ fn credit_is_not_given_for_ever_to_an_end_that_does_not_read() {
         gateway.handle_message(message(&[open(0)]), now).unwrap();
         gateway.mux.finish(StreamId(0));
         if let_go {
-            gateway.mux.release(StreamId(0));
+            gateway.mux.release(StreamId(0), Instant::now());
         }
         let flooded = (0..100_000).find_map(|_| {
             let told = gateway.handle_message(message(&[data(0, 8 * 1024)]), now).err();
-            while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), DATA_MAX) {}
+            while let Ok(Read::Data(_)) = gateway.mux.read(StreamId(0), DATA_MAX, Instant::now()) {}
             told
         });
         assert_eq!(flooded, Some(SessionError::Violation(Violation::Credit(StreamId(0)))));
@@ -227,9 +227,9 @@ fn use_it(session: &mut Session, random: &mut Random, now: Instant) {
             2 => drop(mux.write(id, &vec![2; random.below(30_000)], now)),
             3 => mux.finish(id),
             4 => mux.reset(id, Reset::new(ResetReason::Idle, "")),
-            5 => mux.release(id),
+            5 => mux.release(id, now),
             6 => drop(mux.is_opened(id)),
-            _ => while let Ok(Read::Data(_)) = mux.read(id, 1 + random.below(5000)) {},
+            _ => while let Ok(Read::Data(_)) = mux.read(id, 1 + random.below(5000), now) {},
         }
     }
     while session.mux.poll_event().is_some() {}
@@ -287,11 +287,11 @@ fn recording() -> [Vec<Bytes>; 2] {
                 pair.read(GATEWAY, id);
                 pair.write(GATEWAY, id, &vec![6; 900 * round + 1]);
                 pair.ends[GATEWAY].mux.finish(id);
-                pair.ends[GATEWAY].mux.release(id);
+                pair.ends[GATEWAY].mux.release(id, pair.now);
             }
         }
         pair.read(SERVER, id);
-        pair.ends[SERVER].mux.release(id);
+        pair.ends[SERVER].mux.release(id, pair.now);
         pair.now += Duration::from_secs(1);
     }
     recorded

@@ -55,10 +55,10 @@ fn one_direction_ends_and_the_other_goes_on() {
         assert_eq!(pair.read(SERVER, id), (b"answer ".to_vec(), false));
     }
     pair.ends[GATEWAY].mux.finish(id);
-    pair.ends[GATEWAY].mux.release(id);
+    pair.ends[GATEWAY].mux.release(id, pair.now);
     pair.advance(SOON).unwrap();
     assert_eq!(pair.read(SERVER, id), (vec![], true));
-    pair.ends[SERVER].mux.release(id);
+    pair.ends[SERVER].mux.release(id, pair.now);
     assert_eq!([pair.ends[0].mux.open_streams(), pair.ends[1].mux.open_streams()], [0, 0]);
 }
 
@@ -71,7 +71,7 @@ fn a_stream_that_was_finished_and_let_go_still_sends_all() {
     let text = vec![7; SEND_QUEUE_MAX];
     assert_eq!(pair.write(GATEWAY, id, &text), text.len());
     pair.ends[GATEWAY].mux.finish(id);
-    pair.ends[GATEWAY].mux.release(id);
+    pair.ends[GATEWAY].mux.release(id, pair.now);
     pair.advance(SOON).unwrap();
     assert_eq!(pair.read(SERVER, id), (text, true));
     assert_eq!(pair.ends[GATEWAY].mux.open_streams(), 0);
@@ -86,13 +86,13 @@ fn an_early_answer_is_not_overtaken_by_the_reset_behind_it() {
     let answer = vec![7; SEND_QUEUE_MAX];
     assert_eq!(pair.write(GATEWAY, id, &answer), answer.len());
     pair.ends[GATEWAY].mux.finish(id);
-    pair.ends[GATEWAY].mux.release(id);
+    pair.ends[GATEWAY].mux.release(id, pair.now);
     pair.advance(SOON).unwrap();
     assert_eq!(pair.ends[GATEWAY].mux.open_streams(), 0);
     assert_eq!(pair.read(SERVER, id), (answer, true));
     let cancelled = pair.ends[SERVER].mux.write(id, b"the rest of the upload", pair.now).unwrap_err();
     assert_eq!(cancelled.reason, ResetReason::Cancelled);
-    pair.ends[SERVER].mux.release(id);
+    pair.ends[SERVER].mux.release(id, pair.now);
     assert_eq!(pair.ends[SERVER].mux.open_streams(), 0);
 }
 
@@ -107,7 +107,7 @@ fn two_ends_that_finish_and_let_go_do_not_wait_for_each_other() {
     pair.advance(SOON).unwrap();
     for end in [SERVER, GATEWAY] {
         pair.ends[end].mux.finish(id);
-        pair.ends[end].mux.release(id);
+        pair.ends[end].mux.release(id, pair.now);
     }
     pair.advance(Duration::from_secs(2)).unwrap();
     assert_eq!([pair.ends[0].mux.open_streams(), pair.ends[1].mux.open_streams()], [0, 0]);
@@ -141,13 +141,13 @@ fn a_reset_reaches_the_other_end_with_its_reason_behind_what_came_before() {
     pair.advance(SOON).unwrap();
     assert_eq!(pair.ends[SERVER].mux.is_opened(id), Err(reset.clone()));
     let last_words = Read::Data(Bytes::from_static(b"last words"));
-    assert_eq!(pair.ends[SERVER].mux.read(id, 100), Ok(last_words));
-    assert_eq!(pair.ends[SERVER].mux.read(id, 100), Err(reset.clone()));
+    assert_eq!(pair.ends[SERVER].mux.read(id, 100, pair.now), Ok(last_words));
+    assert_eq!(pair.ends[SERVER].mux.read(id, 100, pair.now), Err(reset.clone()));
     assert_eq!(pair.ends[SERVER].mux.write(id, b"x", pair.now), Err(reset));
     let events = pair.events(SERVER);
     assert!(events.contains(&Event::Readable(id)) && events.contains(&Event::Writable(id)));
     for end in [SERVER, GATEWAY] {
-        pair.ends[end].mux.release(id);
+        pair.ends[end].mux.release(id, pair.now);
         assert_eq!(pair.ends[end].mux.open_streams(), 0);
     }
     pair.advance(SOON).unwrap();
@@ -159,7 +159,7 @@ fn a_reset_reaches_the_other_end_with_its_reason_behind_what_came_before() {
 fn frames_that_cross_a_reset_are_ignored() {
     let mut pair = Pair::new(Offer::default());
     let id = pair.open();
-    pair.ends[SERVER].mux.release(id);
+    pair.ends[SERVER].mux.release(id, pair.now);
     pair.ends[GATEWAY].mux.confirm(id);
     pair.write(GATEWAY, id, &[3; 50_000]);
     pair.ends[GATEWAY].mux.finish(id);
@@ -248,7 +248,7 @@ fn as_many_streams_as_agreed_and_no_number_twice() {
     let ids: Vec<_> = (0..3).map(|_| pair.open()).collect();
     assert_eq!(pair.ends[SERVER].mux.open(target()), Err(OpenError::StreamLimit { limit: 3 }));
     for end in [SERVER, GATEWAY] {
-        pair.ends[end].mux.release(ids[1]);
+        pair.ends[end].mux.release(ids[1], pair.now);
     }
     pair.advance(SOON).unwrap();
     let fourth = pair.open();
@@ -279,7 +279,7 @@ fn opening_and_dropping_over_a_stuck_link_is_bounded() {
     let mut pair = Pair::new(Offer { max_streams: 10, ..Offer::default() });
     let mut opened = 0;
     while let Ok(id) = pair.ends[SERVER].mux.open(target()) {
-        pair.ends[SERVER].mux.release(id);
+        pair.ends[SERVER].mux.release(id, pair.now);
         opened += 1;
         assert!(opened < 10_000, "what waits to be sent has a bound");
     }
@@ -524,14 +524,14 @@ fn the_end_of_the_session_ends_every_stream() {
     pair.advance(SOON).unwrap();
     pair.events(SERVER);
     pair.ends[SERVER].end("the cable was cut");
-    assert_eq!(pair.ends[SERVER].mux.read(over, 9), Ok(Read::End), "what ended in order stays so");
-    assert_eq!(pair.ends[SERVER].mux.read(busy, 99), Ok(Read::Data(Bytes::from_static(b"came in time"))));
+    assert_eq!(pair.ends[SERVER].mux.read(over, 9, pair.now), Ok(Read::End), "what ended in order stays so");
+    assert_eq!(pair.ends[SERVER].mux.read(busy, 99, pair.now), Ok(Read::Data(Bytes::from_static(b"came in time"))));
     let lost = Reset::new(ResetReason::LinkLost, "the cable was cut");
-    assert_eq!(pair.ends[SERVER].mux.read(busy, 99), Err(lost.clone()));
+    assert_eq!(pair.ends[SERVER].mux.read(busy, 99, pair.now), Err(lost.clone()));
     assert_eq!(pair.ends[SERVER].mux.write(busy, b"x", pair.now), Err(lost));
     assert!(pair.events(SERVER).contains(&Event::Writable(busy)));
     for id in [busy, over] {
-        pair.ends[SERVER].mux.release(id);
+        pair.ends[SERVER].mux.release(id, pair.now);
     }
     assert_eq!(pair.ends[SERVER].mux.open_streams(), 0);
 }

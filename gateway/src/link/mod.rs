@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use linkspan_protocol::limits::GATEWAY_WINDOW;
+use linkspan_protocol::driver::Memory;
 use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
@@ -296,6 +296,8 @@ impl Link {
     }
 
     fn hello(&self, config: &Config, yielding: bool) -> Hello {
+        let memory = Memory::of(config.limits.memory);
+        let max_streams = memory.streams(config.limits.max_streams);
         Hello {
             version: VERSION,
             agent: AGENT.to_owned(),
@@ -306,8 +308,8 @@ impl Link {
             },
             instance: self.instance.clone(),
             yielding,
-            window: GATEWAY_WINDOW,
-            max_streams: config.limits.max_streams,
+            window: memory.first_window(max_streams),
+            max_streams,
             capabilities: Vec::new(),
             resume: None,
             resume_within_s: Some(u32::try_from(config.limits.resume.as_secs()).unwrap_or(u32::MAX)),

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::dial::Socket;
 use crate::config::Config;
+use crate::platform::tcp;
 
 /// The session of this gateway, if there is one.
 #[derive(Default)]
@@ -62,13 +63,17 @@ impl Held {
         welcome: &Welcome,
     ) -> Result<Joined, ResumeError> {
         let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
+        // What the kernel has not sent yet is no longer put in order: it is kept short.
+        let tuned = |driver: Driver<Socket>| {
+            driver.keep_unsent(|socket, bytes| tcp::keep_unsent(socket.get_ref().get_ref().0, bytes))
+        };
         self.expiry.abort_all();
         if let (Some(received), Some(session)) = (welcome.received, &self.current)
             && session.name == welcome.session
         {
             let handle = session.handle.clone();
             return match handle.resume(received) {
-                Ok(resumed) => Ok(Joined { handle, driver: resumed.over(socket), goes_on: true, books }),
+                Ok(resumed) => Ok(Joined { handle, driver: tuned(resumed.over(socket)), goes_on: true, books }),
                 Err(error) => {
                     self.end(&format!("the session could not go on: {error}"));
                     Err(error)
@@ -89,7 +94,7 @@ impl Held {
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, PING_AFTER);
         let name = welcome.session.clone();
         self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None });
-        Ok(Joined { handle, driver, goes_on: false, books })
+        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books })
     }
 
     /// Whether the server still has to be told this configuration's devices. From here on it counts as told.

@@ -71,7 +71,8 @@ fn set_options(stream: &TcpStream) {
     }
 }
 
-/// Bytes that may wait in the kernel of a link's socket before it takes more: what goes next is decided as late as that.
+/// Bytes that may wait in the kernel of a link's socket before it takes more, while nothing is known of the line: what goes
+/// next is decided as late as that.
 const NOT_SENT_MAX: u32 = 16 * 1024;
 
 /// Time after which the kernel gives a connection up whose bytes nobody acknowledges. It is the protocol's own time for a
@@ -101,6 +102,14 @@ pub(crate) fn carry_a_link(stream: &TcpStream, congestion: Option<&str>) {
 pub(crate) fn has_congestion_control(name: &str) -> bool {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     socket.is_ok_and(|socket| socket.set_tcp_congestion(name.as_bytes()).is_ok())
+}
+
+/// Has a socket take more only while it has fewer bytes than that unsent. Some kernels of routers cannot.
+pub(crate) fn keep_unsent(stream: &TcpStream, bytes: usize) {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    if let Err(e) = SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
+        log::debug!("TCP_NOTSENT_LOWAT: {e}");
+    }
 }
 
 /// IPv6 and IPv4 by turns, beginning with the kind that the resolver put first (RFC 8305, section 4).

@@ -11,7 +11,7 @@ use linkspan_gateway::status::{self, Snapshot};
 use linkspan_gateway::{Command, Host, RunError, config};
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle, Role, Settings, Stream, Target, websocket_config};
 use linkspan_protocol::handshake::{await_hello, refuse, welcome};
-use linkspan_protocol::limits::{GATEWAY_WINDOW, SERVER_WINDOW};
+use linkspan_protocol::limits::WINDOW_FIRST_MAX;
 use linkspan_protocol::message::{DeviceReport, GatewayToServer, Hello, Refused, SUBPROTOCOL, Welcome};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -193,7 +193,7 @@ impl Server {
             agent: "test-server/1".into(),
             session: "session".into(),
             received: None,
-            window: SERVER_WINDOW,
+            window: WINDOW_FIRST_MAX,
             ping_after_s: 55,
             ping_after_max_s: None,
             resume_within_s: None,
@@ -203,8 +203,8 @@ impl Server {
         };
         welcome(&mut socket, &answer).await.unwrap();
         let settings = Settings {
-            receive_window: SERVER_WINDOW,
-            send_window: GATEWAY_WINDOW,
+            receive_window: WINDOW_FIRST_MAX,
+            send_window: hello.window,
             max_streams: hello.max_streams,
             ..Settings::default()
         };

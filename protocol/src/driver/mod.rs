@@ -5,6 +5,7 @@
 //! time of one call and never across an await. Nothing is taken from the session before the socket has taken what came
 //! before, so that whose turn it is gets decided late.
 
+mod pace;
 mod pulse;
 mod run;
 mod state;

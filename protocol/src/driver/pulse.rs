@@ -36,6 +36,6 @@ impl LinkHandle {
 
     /// Tells a round trip that was measured elsewhere, as by the handshake.
     pub fn measured(&self, round_trip: Duration) {
-        self.shared.lock().session.measured(round_trip);
+        self.shared.lock().session.measured(round_trip, Instant::now().into_std());
     }
 }

@@ -13,8 +13,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::LinkEnd;
+use super::pace::Pace;
 use super::state::{Shared, State};
-use crate::limits::{BURST_MIN, BURST_TIME, CLOSE_DEADLINE, MESSAGE_MAX};
+use crate::limits::CLOSE_DEADLINE;
 use crate::message::{Close, CloseReason};
 use crate::session::SessionError;
 use crate::websocket::WebSocket;
@@ -34,46 +35,37 @@ pub struct Driver<W> {
     /// The rule that the other end broke, while it is being told.
     fault: Option<SessionError>,
     unflushed: bool,
-    burst: Burst,
-}
-
-/// How much data goes into one message: little where the socket takes long for it, so that a keystroke neither waits long
-/// behind a message nor within one.
-#[derive(Debug)]
-struct Burst {
-    bytes: usize,
-    /// Since when the socket has been busy with a message.
-    since: Option<Instant>,
-}
-
-impl Default for Burst {
-    fn default() -> Self {
-        Self { bytes: MESSAGE_MAX, since: None }
-    }
-}
-
-impl Burst {
-    /// The socket takes no more for now.
-    fn waits(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// The socket has taken the message.
-    fn taken(&mut self) {
-        let took = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
-        if took > BURST_TIME.1 {
-            self.bytes = (self.bytes / 2).max(BURST_MIN);
-        } else if took < BURST_TIME.0 {
-            self.bytes = (self.bytes * 2).min(MESSAGE_MAX);
-        }
-    }
+    /// Bytes of the message that the socket is taking.
+    sending: usize,
+    pace: Pace,
+    keep_unsent: Option<fn(&W, usize)>,
 }
 
 impl<W: WebSocket> Driver<W> {
     pub(super) fn new(socket: W, shared: Arc<Shared>, link: u64) -> Self {
         let due = shared.lock().session.poll_timeout();
         let timer = Box::pin(sleep_until(Instant::from_std(due)));
-        Self { socket, shared, link, timer, closing: false, fault: None, unflushed: false, burst: Burst::default() }
+        Self {
+            socket,
+            shared,
+            link,
+            timer,
+            closing: false,
+            fault: None,
+            unflushed: false,
+            sending: 0,
+            pace: Pace::default(),
+            keep_unsent: None,
+        }
+    }
+
+    /// Has `keep_unsent` told how many bytes the socket should have unsent at most (TCP_NOTSENT_LOWAT): what it holds is
+    /// no longer put in order.
+    #[must_use]
+    pub fn keep_unsent(mut self, keep_unsent: fn(&W, usize)) -> Self {
+        keep_unsent(&self.socket, self.pace.unsent());
+        self.keep_unsent = Some(keep_unsent);
+        self
     }
 
     /// Runs the link until it ends, and says why it did. Dropping the future ends the link as well. The session ends with
@@ -172,13 +164,10 @@ impl<W: WebSocket> Driver<W> {
         loop {
             if self.unflushed {
                 match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {
-                        self.unflushed = false;
-                        self.burst.taken();
-                    }
+                    Poll::Ready(Ok(())) => self.flushed()?,
                     Poll::Ready(Err(error)) => return Err(self.lost(&error)),
                     Poll::Pending => {
-                        self.burst.waits();
+                        self.pace.full(Instant::now().into_std());
                         self.state()?.stuck = Some(cx.waker().clone());
                         return Ok(());
                     }
@@ -186,7 +175,6 @@ impl<W: WebSocket> Driver<W> {
             }
             let message = {
                 let mut state = self.state()?;
-                state.session.set_burst(self.burst.bytes);
                 let message = state.session.poll_transmit(Instant::now().into_std());
                 state.dispatch();
                 if message.is_none() {
@@ -194,12 +182,28 @@ impl<W: WebSocket> Driver<W> {
                 }
                 message
             };
-            let Some(message) = message else { return Ok(()) };
+            let Some(message) = message else {
+                self.pace.dry();
+                return Ok(());
+            };
+            self.sending = message.len();
             if let Err(error) = Pin::new(&mut self.socket).start_send(Message::Binary(message)) {
                 return Err(self.lost(&error));
             }
             self.unflushed = true;
         }
+    }
+
+    /// The socket has taken the last message.
+    fn flushed(&mut self) -> Result<(), LinkEnd> {
+        self.unflushed = false;
+        if self.pace.took(std::mem::take(&mut self.sending), Instant::now().into_std()) {
+            self.state()?.session.set_pace(self.pace.message());
+            if let Some(keep_unsent) = self.keep_unsent {
+                keep_unsent(&self.socket, self.pace.unsent());
+            }
+        }
+        Ok(())
     }
 
     fn look_at_clock(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
@@ -287,35 +291,5 @@ impl<W> Drop for Driver<W> {
 impl<W> fmt::Debug for Driver<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("closing", &self.closing).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn messages_are_short_on_a_slow_link_and_long_on_a_fast_one() {
-        let mut burst = Burst::default();
-        // 10 Mbit/s.
-        for _ in 0..20 {
-            burst.waits();
-            tokio::time::advance(Duration::from_nanos(800) * u32::try_from(burst.bytes).unwrap()).await;
-            burst.taken();
-        }
-        assert!((BURST_MIN..=10 * 1024).contains(&burst.bytes), "{}", burst.bytes);
-        burst.waits();
-        tokio::time::advance(Duration::from_secs(60)).await;
-        burst.taken();
-        for _ in 0..6 {
-            burst.taken();
-        }
-        assert_eq!(burst.bytes, MESSAGE_MAX);
-        for _ in 0..20 {
-            burst.waits();
-            tokio::time::advance(Duration::from_secs(1)).await;
-            burst.taken();
-        }
-        assert_eq!(burst.bytes, BURST_MIN);
     }
 }

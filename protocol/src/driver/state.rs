@@ -118,7 +118,7 @@ impl State {
             if self.session.mux.is_opened(id).is_ok() {
                 return Some((id, target));
             }
-            self.session.mux.release(id);
+            self.session.mux.release(id, Instant::now().into_std());
         }
         None
     }

@@ -137,10 +137,11 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let now = Instant::now().into_std();
         // Several short pieces fill one buffer: fewer calls for the caller.
         let mut some = false;
         loop {
-            match state.session.mux.read(self.id, buf.remaining()) {
+            match state.session.mux.read(self.id, buf.remaining(), now) {
                 Ok(Read::Data(data)) => {
                     buf.put_slice(&data);
                     some = true;
@@ -202,7 +203,7 @@ impl Drop for Stream {
         if state.wakers.is_empty() {
             state.wakers.shrink_to(KEPT);
         }
-        state.session.mux.release(self.id);
+        state.session.mux.release(self.id, Instant::now().into_std());
         state.wake_driver();
     }
 }

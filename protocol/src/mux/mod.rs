@@ -4,20 +4,22 @@
 //! short frames that others wait for (OPEN, OPENED, WINDOW, RESET) first, then quiet streams, then bulk in fair turns.
 
 mod buffer;
+mod pool;
 mod stream;
 mod terms;
 mod turns;
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
+use self::pool::Pool;
 use self::stream::Half;
 pub use self::terms::{Allow, Event, Memory, OpenError, Read, Role, Settings, Violation};
 use self::turns::Turns;
 use crate::frame::{DATA_HEAD_MAX, Frame, RESET_MAX, Reset, ResetReason, StreamId, Target, put_data_head};
-use crate::limits::{BURST_MIN, DATA_MAX, OPEN_MAX, REASON_MAX, WINDOW_MAX, WINDOW_MIN};
+use crate::limits::{DATA_MAX, OPEN_MAX, REASON_MAX, SEND_QUEUE_MIN, WINDOW_MAX, WINDOW_MIN};
 
 /// All streams of a session at one end.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub struct Mux {
     events: VecDeque<Event>,
     /// Bytes that wait to be sent, over all streams.
     queued: usize,
+    pool: Pool,
 }
 
 impl Mux {
@@ -39,6 +42,9 @@ impl Mux {
     pub fn new(role: Role, mut settings: Settings) -> Self {
         settings.send_window = settings.send_window.clamp(WINDOW_MIN, WINDOW_MAX);
         settings.receive_window = settings.receive_window.clamp(WINDOW_MIN, WINDOW_MAX);
+        let streams = settings.max_streams as usize;
+        let first = streams.saturating_mul(settings.receive_window as usize);
+        let pool = Pool::new(settings.memory.unread.saturating_sub(first));
         Self {
             role,
             settings,
@@ -49,12 +55,18 @@ impl Mux {
             turns: Turns::default(),
             events: VecDeque::new(),
             queued: 0,
+            pool,
         }
     }
 
     /// Streams open now.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// How long a round trip takes: credit grows by it.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.pool.round_trip = Some(round_trip);
     }
 
     /// Bytes that wait to be sent, over all streams.
@@ -110,11 +122,11 @@ impl Mux {
     /// # Errors
     /// The [`Reset`] that ended the stream; writing after [`finish`](Self::finish) counts as cancelled.
     pub fn write(&mut self, id: StreamId, data: &[u8], now: Instant) -> Result<usize, Reset> {
+        let free = self.free_to_queue();
         let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
         if let Some(reset) = &stream.reset {
             return Err(reset.clone());
         }
-        let free = self.settings.memory.queued.saturating_sub(self.queued);
         let taken = stream.send.take(data, free, now).ok_or_else(gone)?;
         self.queued += taken;
         self.turns.schedule(id, &mut stream.send);
@@ -135,10 +147,10 @@ impl Mux {
     ///
     /// # Errors
     /// The [`Reset`] that ended the stream, once all that came before it has been read.
-    pub fn read(&mut self, id: StreamId, max: usize) -> Result<Read, Reset> {
+    pub fn read(&mut self, id: StreamId, max: usize, now: Instant) -> Result<Read, Reset> {
         let stream = self.streams.get_mut(&id).ok_or_else(gone)?;
         if let Some(data) = stream.receive.read(max) {
-            self.give_credit(id);
+            self.give_credit(id, now);
             return Ok(Read::Data(data));
         }
         match &stream.reset {
@@ -186,26 +198,26 @@ impl Mux {
 
     /// The owner of the stream is gone. What it finished is still sent; then, or at once, the stream is reset as
     /// cancelled if the other end has not finished.
-    pub fn release(&mut self, id: StreamId) {
+    pub fn release(&mut self, id: StreamId, now: Instant) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.released = true;
         stream.receive.discard();
         if stream.reset.is_none() && stream.send.half != Half::Finishing {
             self.cancel(id);
         }
-        self.give_credit(id);
+        self.give_credit(id, now);
         self.remove_if_over(id);
     }
 
     /// Tells the other end of what was read, once it is enough to be worth a frame. One that reads none of these frames
     /// and sends all the same runs out of credit before they fill the memory.
-    fn give_credit(&mut self, id: StreamId) {
+    fn give_credit(&mut self, id: StreamId, now: Instant) {
         if self.urgent.len() >= 2 * self.urgent_max() {
             return;
         }
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.reset.is_none()
-            && let Some(more) = stream.receive.credit_due()
+            && let Some(more) = stream.receive.credit_due(&mut self.pool, now)
         {
             self.urgent.push_back(Frame::Window(id, more));
         }
@@ -233,6 +245,7 @@ impl Mux {
             self.events.extend([Event::Readable(*id), Event::Writable(*id)]);
         }
         self.streams.retain(|_, stream| !stream.released);
+        self.pool = Pool::new(0);
     }
 
     /// Ends every stream that the other end has not heard of yet, without a word to it.
@@ -259,10 +272,9 @@ impl Mux {
         allow >= Allow::Short && (!self.urgent.is_empty() || self.turns.has_any(allow))
     }
 
-    /// Appends frames to a message until it has `max` bytes or nothing may be sent; returns how many.
-    ///
-    /// Of data it takes about `burst` bytes: a slow link gets short messages.
-    pub fn fill(&mut self, message: &mut BytesMut, (max, burst): (usize, usize), allow: Allow) -> u64 {
+    /// Appends frames to a message until it has `max` bytes or nothing may be sent; returns how many. Of the streams' data
+    /// it takes about `paced` bytes, so that what comes meanwhile need not wait for long.
+    pub fn fill(&mut self, message: &mut BytesMut, (paced, max): (usize, usize), allow: Allow) -> u64 {
         if allow == Allow::Nothing {
             return 0;
         }
@@ -274,23 +286,27 @@ impl Mux {
             frames += 1;
         }
         give_back(&mut self.urgent);
-        // What is urgent and found no room above leaves none here either: no DATA overtakes its OPEN.
-        let begin = message.len();
-        while message.len() + DATA_HEAD_MAX + DATA_MAX + RESET_MAX <= max
-            && message.len() < begin + burst
-            && let Some(id) = self.turns.next(allow)
-        {
-            let piece = DATA_MAX.min(begin + burst - message.len()).max(BURST_MIN);
-            frames += self.fill_from(id, piece, message);
+        if !self.urgent.is_empty() {
+            // No DATA overtakes its OPEN.
+            return frames;
         }
-        frames
+        let end = max.saturating_sub(RESET_MAX).min(message.len() + DATA_HEAD_MAX + paced);
+        let least = DATA_MAX.min(paced / 2);
+        loop {
+            let room = end.saturating_sub(message.len() + DATA_HEAD_MAX);
+            if room < least {
+                return frames;
+            }
+            let Some(id) = self.turns.next(allow) else { return frames };
+            frames += self.fill_from(id, message, room.min(DATA_MAX));
+        }
     }
 
     /// Handles a stream's frame.
     ///
     /// # Errors
     /// [`Violation`]: the link must end.
-    pub fn handle(&mut self, frame: Frame) -> Result<(), Violation> {
+    pub fn handle(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         match frame {
             Frame::Open(id, target) => return self.handle_open(id, target),
             Frame::Opened(id) => {
@@ -303,7 +319,7 @@ impl Mux {
                 if let Some(stream) = self.known(id)? {
                     stream.receive.push(id, data)?;
                     if stream.released {
-                        self.give_credit(id);
+                        self.give_credit(id, now);
                     } else {
                         self.events.push_back(Event::Readable(id));
                     }
@@ -382,11 +398,12 @@ impl Mux {
         Ok(self.streams.get_mut(&id).filter(|stream| stream.reset.is_none()))
     }
 
-    fn fill_from(&mut self, id: StreamId, piece: usize, message: &mut BytesMut) -> u64 {
+    fn fill_from(&mut self, id: StreamId, message: &mut BytesMut, max: usize) -> u64 {
+        let free = self.free_to_queue();
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         stream.send.class = None;
         let mut frames = 0;
-        let data = stream.send.give(piece);
+        let data = stream.send.give(max);
         self.queued -= data.len();
         if !data.is_empty() {
             put_data_head(message, id, data.len());
@@ -403,7 +420,7 @@ impl Mux {
                 Frame::Fin(id).encode(message);
             }
         }
-        if stream.send.has_room_for_writer(self.settings.memory.queued.saturating_sub(self.queued)) {
+        if stream.send.has_room_for_writer(free) {
             self.events.push_back(Event::Writable(id));
         }
         self.turns.schedule(id, &mut stream.send);
@@ -419,6 +436,7 @@ impl Mux {
             && stream.released
             && (stream.reset.is_some() || stream.is_over())
         {
+            self.pool.give_back(stream.receive.grown());
             self.streams.remove(&id);
             self.turns.forget(id);
             if self.streams.is_empty() {
@@ -433,6 +451,11 @@ impl Mux {
 
     fn is_own(&self, id: StreamId) -> bool {
         (id.0 % 2 == 1) == (self.role == Role::Gateway)
+    }
+
+    /// What all streams together may still queue, beside the little that each always may.
+    fn free_to_queue(&self) -> usize {
+        self.settings.memory.queued.saturating_sub(self.queued + self.streams.len() * SEND_QUEUE_MIN)
     }
 
     /// Answers that may wait: one of each kind for each stream, and some for those turned away.

@@ -5,10 +5,13 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::buffer::Buffer;
+use super::pool::Pool;
 use super::turns::Class;
 use super::{Settings, Violation};
 use crate::frame::{Reset, StreamId};
-use crate::limits::{QUIET_BYTES, QUIET_PERIOD, SEND_QUEUE_MAX, SEND_QUEUE_MIN};
+use crate::limits::{
+    QUIET_BYTES, QUIET_PERIOD, SEND_QUEUE_MAX, SEND_QUEUE_MIN, WINDOW_FIRST_MAX, WINDOW_GROWN_MAX, WINDOW_IDLE,
+};
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -159,17 +162,30 @@ pub(super) struct Receiving {
     pub(super) ended: bool,
     buffer: Buffer,
     discarding: bool,
+    /// What is held for this stream at most: `credit`, what is unread, and `consumed` together.
     window: u64,
+    first_window: u64,
     /// What the other end may still send.
     credit: u64,
     /// Read but not yet given back as credit.
     consumed: u64,
+    /// When credit was given last.
+    given: Option<Instant>,
 }
 
 impl Receiving {
     fn new(window: u32) -> Self {
         let window = u64::from(window);
-        Self { ended: false, buffer: Buffer::default(), discarding: false, window, credit: window, consumed: 0 }
+        Self {
+            ended: false,
+            buffer: Buffer::default(),
+            discarding: false,
+            window,
+            first_window: window,
+            credit: window,
+            consumed: 0,
+            given: None,
+        }
     }
 
     pub(super) fn push(&mut self, id: StreamId, data: Bytes) -> Result<(), Violation> {
@@ -203,13 +219,36 @@ impl Receiving {
         Some(data)
     }
 
-    /// Credit to give back: half a window at a time, so that few WINDOW frames are needed and the sender never stops.
-    pub(super) fn credit_due(&mut self) -> Option<u64> {
-        if self.ended || self.consumed < self.window / 2 {
+    /// Credit to give back: a good part of a window at a time, so that few WINDOW frames are needed and the sender never
+    /// stops. The window follows what the reader takes in a round trip, within the pool.
+    pub(super) fn credit_due(&mut self, pool: &mut Pool, now: Instant) -> Option<u64> {
+        let step = if self.window > u64::from(WINDOW_FIRST_MAX) { self.window / 4 } else { self.window / 2 };
+        if self.ended || self.consumed < step {
             return None;
         }
-        let more = std::mem::take(&mut self.consumed);
+        let mut more = std::mem::take(&mut self.consumed);
+        let since = self.given.replace(now).map(|given| now.saturating_duration_since(given));
+        match since {
+            Some(idle) if idle >= WINDOW_IDLE => {
+                let less = more.min((self.window - self.first_window).div_ceil(2));
+                more -= less;
+                self.window -= less;
+                pool.give_back(less);
+            }
+            Some(took) if !self.discarding => {
+                let wanted = pool.wanted(more, took).min(2 * self.window).min(WINDOW_GROWN_MAX);
+                let extra = pool.take(wanted.saturating_sub(self.window));
+                self.window += extra;
+                more += extra;
+            }
+            _ => {}
+        }
         self.credit += more;
-        Some(more)
+        (more > 0).then_some(more)
+    }
+
+    /// What this stream has beyond the credit it began with.
+    pub(super) fn grown(&self) -> u64 {
+        self.window - self.first_window
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::frame::{StreamId, Target};
-use crate::limits::{GATEWAY_WINDOW, MEMORY, MEMORY_MIN, STREAMS_MAX};
+use crate::limits::{MEMORY, MEMORY_MIN, STREAMS_MAX, WINDOW_FIRST_MAX, WINDOW_MIN};
 
 /// Which end of the link this is. It decides whose stream numbers are even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            receive_window: GATEWAY_WINDOW,
-            send_window: GATEWAY_WINDOW,
+            receive_window: WINDOW_FIRST_MAX,
+            send_window: WINDOW_FIRST_MAX,
             max_streams: STREAMS_MAX,
             memory: Memory::of(MEMORY),
             resumable: false,
@@ -60,9 +60,21 @@ impl Memory {
         Self { unread: 5 * eighth, queued: eighth, unacknowledged: 2 * eighth }
     }
 
-    /// All of it.
-    pub fn total(&self) -> usize {
-        self.unread + self.queued + self.unacknowledged
+    /// How many streams there may be, of so many that are wanted: each needs its least credit.
+    pub fn streams(&self, wanted: u32) -> u32 {
+        let most = u32::try_from(self.for_new_streams() / WINDOW_MIN as usize).unwrap_or(u32::MAX);
+        wanted.min(most).max(1)
+    }
+
+    /// The credit in bytes that a new stream gets where there may be so many.
+    pub fn first_window(&self, streams: u32) -> u32 {
+        let share = self.for_new_streams() / streams.max(1) as usize;
+        u32::try_from(share).unwrap_or(u32::MAX).clamp(WINDOW_MIN, WINDOW_FIRST_MAX)
+    }
+
+    /// A quarter is for those that grow.
+    fn for_new_streams(&self) -> usize {
+        self.unread / 4 * 3
     }
 }
 

@@ -18,12 +18,16 @@ use self::kept::Kept;
 use crate::frame::{CLOSE_HEAD_MAX, Frame, FrameError, Reset, ResetReason};
 use crate::limits::{
     ACK_BYTES, ACK_DELAY, ACK_DELAY_SERVER, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX,
-    CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, QUIET_RESERVE, SIGNS_MAX,
+    CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, MESSAGE_PACED_FIRST, MESSAGE_PACED_MIN,
+    ROUND_TRIP_EVERY, SIGNS_MAX,
 };
 pub use crate::liveness::Pulse;
 use crate::liveness::{Liveness, Silent};
 use crate::message::Close;
 use crate::mux::{Allow, Mux, Role, Settings, Violation, give_back};
+
+/// A round trip counts for so long, unless a shorter one is measured.
+const ROUND_TRIP_STALE: Duration = Duration::from_secs(30);
 
 /// Room for short frames in a message that is written for them.
 const SHORT: usize = 256;
@@ -115,7 +119,12 @@ pub struct Session {
     /// Whether `kept` is kept.
     resumable: bool,
     keep_max: usize,
-    burst: usize,
+    /// About how long a message of bulk may be, so that what comes meanwhile does not wait for long.
+    paced: usize,
+    /// The shortest round trip of late, and when it was measured.
+    round_trip: Option<(Duration, Instant)>,
+    /// When bulk that comes is a reason to measure it again.
+    measure_at: Instant,
     pong_wanted: Option<u64>,
     control_out: VecDeque<(bool, Bytes)>,
     control_out_len: usize,
@@ -144,7 +153,9 @@ impl Session {
             kept: Kept::default(),
             resumable,
             keep_max,
-            burst: MESSAGE_MAX,
+            paced: MESSAGE_PACED_FIRST,
+            round_trip: None,
+            measure_at: now,
             pong_wanted: None,
             control_out: VecDeque::new(),
             control_out_len: 0,
@@ -222,13 +233,23 @@ impl Session {
     }
 
     /// Tells a round trip that was measured elsewhere, as by the handshake.
-    pub fn measured(&mut self, round_trip: Duration) {
+    pub fn measured(&mut self, round_trip: Duration, now: Instant) {
         self.liveness.measured(round_trip);
+        self.note_round_trip(round_trip, now);
     }
 
-    /// About how many bytes of data the next messages may carry.
-    pub fn set_burst(&mut self, bytes: usize) {
-        self.burst = bytes;
+    /// Credit grows by the shortest round trip: one that was measured behind a queue says more about the queue.
+    fn note_round_trip(&mut self, sample: Duration, now: Instant) {
+        let stale = |at: Instant| now.saturating_duration_since(at) > ROUND_TRIP_STALE;
+        if self.round_trip.is_none_or(|(shortest, at)| sample <= shortest || stale(at)) {
+            self.round_trip = Some((sample, now));
+            self.mux.set_round_trip(sample);
+        }
+    }
+
+    /// Sets about how long a message of bulk may be: what the line takes in the time that a keystroke may wait.
+    pub fn set_pace(&mut self, bytes: usize) {
+        self.paced = bytes.clamp(MESSAGE_PACED_MIN, MESSAGE_MAX);
     }
 
     /// Queues a control message.
@@ -348,14 +369,14 @@ impl Session {
         if !something {
             return None;
         }
-        let waiting = if again { self.kept.next_len() } else { self.mux.queued().min(self.burst) };
+        let waiting = if again { self.kept.next_len() } else { self.mux.queued().min(self.paced) };
         let mut message = BytesMut::with_capacity(SIGNS_MAX + if streams { waiting.max(SHORT) } else { waiting });
         let speaks = again || control || streams || self.closing.is_some();
         self.put_signs_of_life(&mut message, ack_due && !speaks, now);
         let begin = message.len();
         let mut frames = 0;
         if again {
-            self.kept.fill(&mut message, MESSAGE_MAX);
+            self.kept.fill(&mut message, self.paced);
         } else {
             frames = self.put_frames(&mut message, allow);
             self.sent += frames;
@@ -380,24 +401,39 @@ impl Session {
         let max = MESSAGE_MAX - SIGNS_MAX + message.len() - close;
         let mut frames = 0;
         if allow > Allow::Nothing
-            && let Some((last, piece)) = self.control_out.pop_front()
+            && let Some((last, piece)) = self.next_piece()
         {
-            self.control_out_len -= piece.len();
-            give_back(&mut self.control_out);
             Frame::Control { last, piece }.encode(message);
             frames += 1;
         }
-        frames + self.mux.fill(message, (max, self.burst), allow)
+        // What is kept does not grow by much more than it may.
+        let paced = if self.resumable { self.paced.min(self.keep_max / 8) } else { self.paced };
+        frames + self.mux.fill(message, (paced, max), allow)
+    }
+
+    /// As much of a control message as one message of bulk may hold.
+    fn next_piece(&mut self) -> Option<(bool, Bytes)> {
+        let (last, piece) = self.control_out.front_mut()?;
+        let next = if piece.len() > self.paced {
+            (false, piece.split_to(self.paced))
+        } else {
+            let whole = (*last, std::mem::take(piece));
+            self.control_out.pop_front();
+            give_back(&mut self.control_out);
+            whole
+        };
+        self.control_out_len -= next.1.len();
+        Some(next)
     }
 
     /// An end that acknowledges nothing gets no more than may be kept for it; keystrokes go a little further than bulk,
-    /// and what others wait for, which is bounded by itself, as far again.
+    /// and what others wait for goes a little further than that.
     fn allowed(&self) -> Allow {
-        let kept = self.kept.cost();
+        let (kept, eighth) = (self.kept.cost(), self.keep_max / 8);
         match () {
-            () if !self.resumable || kept < self.keep_max => Allow::All,
-            () if kept < self.keep_max + QUIET_RESERVE => Allow::Quiet,
-            () if kept < 2 * (self.keep_max + QUIET_RESERVE) => Allow::Short,
+            () if !self.resumable || kept < 6 * eighth => Allow::All,
+            () if kept < 7 * eighth => Allow::Quiet,
+            () if kept < 8 * eighth => Allow::Short,
             () => Allow::Nothing,
         }
     }
@@ -410,9 +446,14 @@ impl Session {
             Frame::Ack(self.received).encode(message);
             self.ack_told = self.received;
         }
+        // Bulk is coming: how much credit it needs depends on the round trip.
+        let measure = self.unacked_in >= ACK_BYTES && now >= self.measure_at;
+        if measure {
+            self.measure_at = now + ROUND_TRIP_EVERY;
+        }
         self.ack_due = None;
         self.unacked_in = 0;
-        if let Some(token) = self.liveness.take_ping(ack_alone && self.liveness.asks_with_acks(), now) {
+        if let Some(token) = self.liveness.take_ping(measure || ack_alone && self.liveness.asks_with_acks(), now) {
             Frame::Ping(token).encode(message);
         }
     }
@@ -420,7 +461,11 @@ impl Session {
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), SessionError> {
         match frame {
             Frame::Ping(token) => self.pong_wanted = Some(token),
-            Frame::Pong(token) => self.liveness.pong(token, now),
+            Frame::Pong(token) => {
+                if let Some(sample) = self.liveness.pong(token, now) {
+                    self.note_round_trip(sample, now);
+                }
+            }
             Frame::Ack(acked) if acked > self.sent => return Err(SessionError::Ack { acked, sent: self.sent }),
             Frame::Ack(acked) => {
                 self.acked = self.acked.max(acked);
@@ -441,7 +486,7 @@ impl Session {
             | Frame::Data(..)
             | Frame::Window(..)
             | Frame::Fin(_)
-            | Frame::Reset(..) => self.mux.handle(frame)?,
+            | Frame::Reset(..) => self.mux.handle(frame, now)?,
         }
         Ok(())
     }

@@ -175,7 +175,7 @@ impl Chaos {
 
     /// True if there was something.
     fn read(&mut self, id: StreamId, end: usize, max: usize) -> bool {
-        match self.pair.ends[end].mux.read(id, max) {
+        match self.pair.ends[end].mux.read(id, max, self.pair.now) {
             Ok(Read::Data(data)) => {
                 assert!(!data.is_empty() && data.len() <= max);
                 let at = self.half(id, end).read;
@@ -215,7 +215,7 @@ impl Chaos {
         half.released = true;
         // Dropped before its end, it counts as cancelled.
         half.failed |= !(half.finished && half.heard_end);
-        self.pair.ends[end].mux.release(id);
+        self.pair.ends[end].mux.release(id, self.pair.now);
     }
 
     /// Ends everything in order, and checks that nothing was lost and nothing is left.
@@ -331,8 +331,12 @@ fn a_link_cut_anywhere_ends_every_stream_with_a_true_beginning() {
                     chaos.half(id, half).failed = true;
                 }
                 while chaos.read(id, end, 1 << 20) {}
-                assert_ne!(chaos.pair.ends[end].mux.read(id, 1), Ok(Read::Wait), "nobody waits for ever");
-                chaos.pair.ends[end].mux.release(id);
+                assert_ne!(
+                    chaos.pair.ends[end].mux.read(id, 1, chaos.pair.now),
+                    Ok(Read::Wait),
+                    "nobody waits for ever"
+                );
+                chaos.pair.ends[end].mux.release(id, chaos.pair.now);
             }
         }
         for end in [SERVER, GATEWAY] {

@@ -323,7 +323,7 @@ impl Pair {
     pub(crate) fn read(&mut self, end: usize, id: StreamId) -> (Vec<u8>, bool) {
         let mut all = Vec::new();
         loop {
-            match self.ends[end].mux.read(id, usize::MAX).unwrap() {
+            match self.ends[end].mux.read(id, usize::MAX, self.now).unwrap() {
                 Read::Data(data) => all.extend_from_slice(&data),
                 Read::Wait => return (all, false),
                 Read::End => return (all, true),

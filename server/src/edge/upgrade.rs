@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use linkspan_protocol::websocket;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -98,13 +99,38 @@ pub fn accept<B>(
 }
 
 /// Bytes both ways: the connection itself where it can be had, since each layer costs memory and time as long as it lives.
-pub trait Bare: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Bare: AsyncRead + AsyncWrite + Unpin + Send {
+    /// The TCP connection below, where it can be had.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bare for T {}
+impl Bare for TlsStream<TcpStream> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+}
+
+impl Bare for TokioIo<Upgraded> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// The WebSocket of a link.
+pub type LinkSocket = websocket::Socket<Box<dyn Bare>>;
+
+/// Has a link's socket hold at most about so many bytes that the kernel has not sent yet: they are no longer put in order.
+pub fn keep_unsent(socket: &LinkSocket, bytes: usize) {
+    let Some(tcp) = socket.get_ref().tcp() else { return };
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(bytes) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+    }
+}
 
 impl Promised {
     /// The socket of a link, once the answer has been sent.
-    pub async fn link(self) -> Result<websocket::Socket<Box<dyn Bare>>, hyper::Error> {
+    pub async fn link(self) -> Result<LinkSocket, hyper::Error> {
         let upgraded = self.on_upgrade.await?;
         let (io, read): (Box<dyn Bare>, _) = match upgraded.downcast::<TokioIo<Guard<TlsStream<TcpStream>>>>() {
             Ok(parts) => {

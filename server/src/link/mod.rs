@@ -22,7 +22,7 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use linkspan_protocol::driver::{self, LinkEnd, Role, Settings};
 use linkspan_protocol::handshake::{self, HandshakeError};
-use linkspan_protocol::limits::{PING_AFTER, SERVER_WINDOW, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
+use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
 use linkspan_protocol::websocket::WebSocket;
 use tokio::sync::watch;
@@ -78,7 +78,7 @@ async fn arrive(
             };
             house.spawn_task(async move {
                 match promised.link().await {
-                    Ok(socket) => gate.serve(socket, &peer, arriving).await,
+                    Ok(socket) => gate.serve((socket, upgrade::keep_unsent), &peer, arriving).await,
                     Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
                 }
             });
@@ -149,13 +149,13 @@ impl Gate {
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    async fn serve<W>(&self, socket: W, peer: &Peer, arriving: Arriving)
+    async fn serve<W>(&self, (socket, keep_unsent): (W, fn(&W, usize)), peer: &Peer, arriving: Arriving)
     where
         W: WebSocket,
     {
         // In a box of its own, since the way in takes more memory than the link that then stays for months.
         match Box::pin(self.let_in(socket, peer, arriving)).await {
-            Some((member, Some(driver))) => member.run(driver).await,
+            Some((member, Some(driver))) => member.run(driver.keep_unsent(keep_unsent)).await,
             Some((member, None)) => Box::pin(member.link_ended(&LinkEnd::Lost("it never was up".into()))).await,
             None => {}
         }
@@ -290,16 +290,20 @@ impl Gate {
             warn!("the system gives no random numbers");
             return None;
         };
-        if let Err(error) = handshake::welcome(&mut socket, &self.answer(session.clone(), None)).await {
+        let memory = self.keeping.memory();
+        let max_streams = memory.streams(hello.max_streams.clamp(1, STREAMS_MAX));
+        let window = memory.first_window(max_streams);
+        let answer = Welcome { window, ..self.answer(session.clone(), None) };
+        if let Err(error) = handshake::welcome(&mut socket, &answer).await {
             info!(gateway = %hello.name, %peer, %error, "gateway left during the handshake");
             return None;
         }
         let within = self.keeping.within(hello.resume_within_s);
         let settings = Settings {
-            receive_window: SERVER_WINDOW,
+            receive_window: window,
             send_window: hello.window.clamp(WINDOW_MIN, WINDOW_MAX),
-            max_streams: hello.max_streams.clamp(1, STREAMS_MAX),
-            memory: self.keeping.memory(),
+            max_streams,
+            memory,
             resumable: !within.is_zero(),
         };
         let (link, driver) = driver::link(socket, Role::Server, settings, SERVER_PING_AFTER);
@@ -320,7 +324,8 @@ impl Gate {
             agent: AGENT.into(),
             session,
             received,
-            window: SERVER_WINDOW,
+            // A session that goes on keeps the credit it began with.
+            window: WINDOW_MIN,
             ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
             ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
             resume_within_s: self.keeping.offer(),
