@@ -171,18 +171,18 @@ async fn strangers_are_sent_to_sign_in_and_programs_are_told() {
     let mut client = world.client("plc1.devices.example.net").await;
     let stranger = |request: http::request::Builder| request.header("linkspan-authorization", "Bearer wrong");
     let request = stranger(Request::get("/a?b=c")).header(ACCEPT, "text/html");
-    let response = client.send(request, nothing()).await;
-    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    let (status, headers, _) = read(client.send(request, nothing()).await).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
     let to = format!("https://{CONSOLE}/open?to=https://plc1.devices.example.net/a?b=c");
-    assert_eq!(response.headers()[LOCATION], to);
+    assert_eq!(headers[LOCATION], to);
     for request in [
         stranger(Request::get("/")),
         stranger(Request::post("/")).header(ACCEPT, "text/html"),
         stranger(Request::get("/")).header(ACCEPT, "text/html").header("sec-fetch-mode", "no-cors"),
     ] {
-        let response = client.send(request, nothing()).await;
-        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(response.headers()["linkspan-error"], "sign-in-needed");
+        let (status, headers, _) = read(client.send(request, nothing()).await).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert_eq!(headers["linkspan-error"], "sign-in-needed");
     }
     let (_, _, text) = client.get("/.linkspan/ticket?t=1").await;
     assert_eq!(text, "redeemed t=1 at plc1.devices.example.net");
