@@ -221,6 +221,8 @@ async fn a_guest_uses_ssh_with_the_token_of_a_visit_until_it_is_revoked() {
     let mut running = tokio::process::Command::from(ssh("echo begun; exec cat"));
     let running = running.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = running.spawn().unwrap();
+    // Held: `wait` would close it, and the far end would end by itself.
+    let _stdin = running.stdin.take();
     let mut begun = [0; 6];
     running.stdout.as_mut().unwrap().read_exact(&mut begun).await.unwrap();
     let since = Instant::now();
