@@ -3,12 +3,10 @@
 //! [`run`] is the whole gateway and holds nothing that is not in its arguments: a process may run several.
 
 pub mod cli;
-pub mod config;
 pub mod enrol;
 mod forward;
 mod identity;
 pub mod link;
-mod nearest;
 mod platform;
 pub mod status;
 mod supervisor;
@@ -20,6 +18,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
+
+pub use linkspan_config as config;
 
 pub use crate::platform::service_manager::ServiceManager;
 pub use crate::supervisor::WorkerReport;

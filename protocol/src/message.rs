@@ -297,6 +297,9 @@ pub enum ServiceKind {
 }
 
 impl ServiceKind {
+    /// Those that this program knows.
+    pub const ALL: [Self; 6] = [Self::Http, Self::Https, Self::Ssh, Self::Vnc, Self::Rdp, Self::Tcp];
+
     /// Whether the service is a web page, shown at a host name of its own.
     pub fn is_web(self) -> bool {
         matches!(self, Self::Http | Self::Https)

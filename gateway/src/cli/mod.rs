@@ -7,8 +7,8 @@ use lexopt::{Arg, Parser};
 use linkspan_protocol::id::Secret;
 
 use crate::config::DEFAULT_FILE;
+use crate::config::nearest::nearest;
 use crate::enrol::Order;
-use crate::nearest::nearest;
 
 /// What the words ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]

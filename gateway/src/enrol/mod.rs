@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use self::post::{Answer, PostError, post};
 use crate::config::{self, Fingerprint, Problems, Proxy, Server, Trust};
+use crate::identity::Replace as _;
 use crate::identity::clock::Clock;
 use crate::link::TlsMemory;
 

@@ -60,9 +60,12 @@ impl Carrier {
     }
 
     async fn reach(&self, place: &Place) -> Result<TcpStream, Refusal> {
-        let own = self.config.borrow().limits.connect_timeout;
+        let (own, policy) = {
+            let config = self.config.borrow();
+            (config.limits.connect_timeout, config.policy.clone())
+        };
         let time = if self.target.deadline.is_zero() { own } else { own.min(self.target.deadline) };
-        reach(&self.names, &place.host, place.port, Instant::now() + time).await
+        reach(&self.names, &place.host, place.port, (&policy, Instant::now() + time)).await
     }
 
     async fn pipe(&mut self, name: &str, place: &Place, stream: &mut Stream, device: &mut Counted) {

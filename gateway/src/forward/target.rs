@@ -7,7 +7,7 @@ use linkspan_protocol::driver::ResetReason;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::TargetHost;
+use crate::config::{Policy, TargetHost};
 use crate::platform::tcp;
 
 #[cfg(feature = "mdns")]
@@ -38,9 +38,9 @@ pub(super) async fn reach(
     names: &Names,
     host: &TargetHost,
     port: u16,
-    deadline: Instant,
+    (policy, deadline): (&Policy, Instant),
 ) -> Result<TcpStream, Refusal> {
-    let addresses = resolve(names, host, port, deadline).await?;
+    let addresses = permitted(policy, host, resolve(names, host, port, deadline).await?)?;
     tcp::connect(&addresses, deadline).await.map_err(|e| explain(&e, host, port))
 }
 
@@ -54,6 +54,19 @@ async fn resolve(names: &Names, host: &TargetHost, port: u16, deadline: Instant)
             if is_localhost(name) { Ok(found) } else { only_allowed(name, found) }
         }
         TargetHost::Local(name) => only_allowed(name, names.resolve(name, port, deadline).await?),
+    }
+}
+
+/// A name may lead elsewhere than its owner thinks.
+fn permitted(policy: &Policy, host: &TargetHost, mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refusal> {
+    let first = found.first().map(SocketAddr::ip);
+    found.retain(|address| policy.allows_address(address.ip()));
+    match first {
+        Some(first) if found.is_empty() => {
+            let text = format!("{host} leads to {first}, which the router's owner does not allow ([policy] networks)");
+            Err(Refusal { reason: ResetReason::NotListed, text })
+        }
+        _ => Ok(found),
     }
 }
 
@@ -174,6 +187,20 @@ mod tests {
         let refusal = only_allowed("plc", at(&["127.0.0.1", "::1"])).unwrap_err();
         assert_eq!(refusal.reason, ResetReason::NotListed);
         assert!(refusal.text.contains("plc leads to 127.0.0.1"), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_allowed_networks_leads_nowhere() {
+        let at = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|a| SocketAddr::new(a.parse().unwrap(), 80)).collect()
+        };
+        let policy = Policy { networks: Some(vec!["10.0.0.0/8".parse().unwrap()]), ..Policy::default() };
+        let host = TargetHost::Name("plc".into());
+        assert_eq!(permitted(&policy, &host, at(&["192.168.1.1", "10.0.0.1"])), Ok(at(&["10.0.0.1"])));
+        let refusal = permitted(&policy, &host, at(&["192.168.1.1"])).unwrap_err();
+        assert_eq!(refusal.reason, ResetReason::NotListed);
+        assert!(refusal.text.contains("plc leads to 192.168.1.1") && refusal.text.contains("owner"), "{refusal:?}");
+        assert_eq!(permitted(&Policy::default(), &host, at(&["192.168.1.1"])), Ok(at(&["192.168.1.1"])));
     }
 
     #[tokio::test]

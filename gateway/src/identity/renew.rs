@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::clock::Reading;
-use super::{Files, Pair};
+use super::{Files, Pair, Replace as _};
 use crate::config::{Config, Credential, Server};
 use crate::enrol::post::{Answer, PostError, post};
 use crate::link::TlsMemory;

@@ -3,6 +3,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use rcgen::{CertificateParams, KeyPair as RcgenKey};
 
+use std::path::Path;
+
 use super::*;
 
 fn files(folder: &Path) -> Files {

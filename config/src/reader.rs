@@ -25,12 +25,53 @@ const PROBLEMS_MAX: usize = 100;
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Path,
     text: &'a str,
+    place: Place,
+    central: bool,
     problems: RefCell<Vec<(usize, Severity, Wrong)>>,
+}
+
+/// Where the machine is that a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is this one: files that are named must be there.
+    Here,
+    /// It is another one, of which nothing is known.
+    Elsewhere,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, problems: RefCell::default() }
+        Self { file, text, place: Place::Here, central: false, problems: RefCell::default() }
+    }
+
+    /// For a document that comes from the server.
+    pub(super) fn central(file: &'a Path, text: &'a str, place: Place) -> Self {
+        Self { place, central: true, ..Self::new(file, text) }
+    }
+
+    /// Whether files that are named can be looked at.
+    pub(super) fn is_here(&self) -> bool {
+        self.place == Place::Here
+    }
+
+    /// Whether this comes from the server.
+    pub(super) fn is_central(&self) -> bool {
+        self.central
+    }
+
+    /// Warns of a key that the router's own file has, and that counts for nothing in a document of the server's.
+    pub(super) fn stays(&self, section: &Section<'_>, key: &str) {
+        if self.central && section.has(key) {
+            let what = format!("`{key}` counts only in the router's own file");
+            self.warning(&section.span_of(key), what, "remove it here");
+        }
+    }
+
+    pub(super) fn not_toml(&self, errors: &[toml::de::Error]) {
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            self.error(&span, format!("this is not TOML: {}", error.message()), "see https://toml.io for the form");
+        }
     }
 
     pub(super) fn error(&self, span: &Span, what: impl Into<String>, instead: impl Into<String>) {
@@ -57,8 +98,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The problems in the order of the file; at most [`PROBLEMS_MAX`] of them, errors first to stay.
-    pub(super) fn finish(self) -> Vec<Problem> {
-        let mut found = self.problems.into_inner();
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut found = self.problems.take();
         found.sort_by_key(|(offset, severity, _)| (*severity == Severity::Warning, *offset));
         found.truncate(PROBLEMS_MAX);
         found.sort_by_key(|(offset, ..)| *offset);
@@ -69,7 +110,7 @@ impl<'a> Reader<'a> {
         found.into_iter().map(problem).collect()
     }
 
-    fn note(&self, severity: Severity, span: &Span, wrong: Wrong) {
+    pub(super) fn note(&self, severity: Severity, span: &Span, wrong: Wrong) {
         self.problems.borrow_mut().push((span.start, severity, wrong));
     }
 }
@@ -95,6 +136,11 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     pub(super) fn new(reader: &'a Reader<'a>, title: &'static str, table: &'a DeTable<'a>, span: Span) -> Self {
         Self { reader, title, span, table: Some(table), known: Vec::new() }
+    }
+
+    /// Without its problems, where that is so: what is not there need not be complete.
+    pub(super) fn unless(self, absent: bool) -> Option<Self> {
+        (!absent).then_some(self)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

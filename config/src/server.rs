@@ -8,16 +8,21 @@ use super::problem::Wrong;
 use super::reader::Section;
 use super::value::{self, HostPort};
 use super::{Credential, Files, Identity, Server, Trust};
-use crate::platform::tcp;
 
 /// More servers than anybody has, and as many as a router tries in a minute.
 const URLS_MAX: usize = 8;
 
-pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
+pub(super) fn server(section: Option<Section<'_>>) -> Option<Server> {
+    let mut section = section?;
     let reader = section.reader;
+    reader.stays(&section, "keepalive_file");
     let urls = urls(&mut section);
     let trust = trust(&mut section);
     let proxy = section.parsed("proxy", value::proxy_url);
+    if reader.is_central() && proxy.as_ref().is_some_and(|proxy| proxy.credentials.is_some()) {
+        let what = "the password of a proxy stays on the router: its own file says it, for the same proxy";
+        reader.error(&section.span_of("proxy"), what, "write http://host:port alone");
+    }
     let congestion = section.parsed("congestion", |name| {
         let is_name =
             (1..=15).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -25,7 +30,8 @@ pub(super) fn server(mut section: Section<'_>) -> Option<Server> {
         is_name.then(|| Box::from(name)).ok_or_else(wrong)
     });
     if let Some(name) = &congestion
-        && !tcp::has_congestion_control(name)
+        && reader.is_here()
+        && !has_congestion_control(name)
     {
         let what = format!("the kernel has no congestion control {name}, or only for root; the link uses its default");
         reader.warning(
@@ -70,6 +76,9 @@ fn trust(section: &mut Section<'_>) -> Option<Trust> {
     let ca_file = section.text("ca_file");
     let fingerprint = section.text("fingerprint");
     let authorities = ca_file.as_ref().map(|file| {
+        if !reader.is_here() {
+            return Some(Trust::Authorities(Vec::new()));
+        }
         let certificates = files::certificates(&reader.beside(file.get_ref()));
         reader.check(&file.span(), certificates).map(Trust::Authorities)
     });
@@ -135,4 +144,20 @@ fn certificate(section: &mut Section<'_>) -> Option<Files> {
         reader.warning(&key.span(), what, format!("chmod 600 {}", files.key.display()));
     }
     Some(files)
+}
+
+/// Whether the kernel has that congestion control, and lets this process use it.
+fn has_congestion_control(name: &str) -> bool {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    socket.is_ok_and(|socket| socket.set_tcp_congestion(name.as_bytes()).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_which_congestion_controls_it_has() {
+        assert!(has_congestion_control("reno") && !has_congestion_control("no-such-algorithm"));
+    }
 }

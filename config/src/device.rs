@@ -7,7 +7,8 @@ use linkspan_protocol::id::{DeviceName, NameError, ServiceName};
 use linkspan_protocol::message::{ServiceKind, Verify};
 
 use super::files;
-use super::problem::Wrong;
+use super::policy::Policy;
+use super::problem::{Severity, Wrong};
 use super::reader::{Reader, Section, Span, Text};
 use super::value;
 use super::{Device, Service};
@@ -19,9 +20,9 @@ const TEXT_MAX: usize = 255;
 const TAGS_MAX: usize = 32;
 const TAG_MAX: usize = 64;
 
-pub(super) fn devices(sections: Vec<Section<'_>>) -> Vec<Device> {
+pub(super) fn devices(sections: Vec<Section<'_>>, policy: &Policy) -> Vec<Device> {
     let mut seen = HashMap::new();
-    sections.into_iter().filter_map(|section| device(section, &mut seen)).collect()
+    sections.into_iter().filter_map(|section| device(section, &mut seen, policy)).collect()
 }
 
 /// A name of any kind, checked.
@@ -37,20 +38,31 @@ pub(super) fn name<N: FromStr<Err = NameError>>(reader: &Reader<'_>, text: &Text
 
 type Seen = HashMap<String, Span>;
 
-fn device(mut section: Section<'_>, seen: &mut Seen) -> Option<Device> {
+fn device(mut section: Section<'_>, seen: &mut Seen, policy: &Policy) -> Option<Device> {
     let reader = section.reader;
     let name = section.required("name", "\"plc1\"").and_then(|text| unique::<DeviceName>(reader, &text, seen));
     let description = section.parsed("description", |text| plain(text, TEXT_MAX)).unwrap_or_default();
     let tags = tags(&mut section);
     let host = section.required("host", "\"192.168.1.10\"");
     let host = host.and_then(|text| reader.check(&text.span(), value::target_host(text.get_ref())));
+    if let Some(wrong) = host.as_ref().and_then(|host| policy.host_refused(host)) {
+        reader.note(Severity::Error, &section.span_of("host"), wrong);
+    }
     let mut seen_services = Seen::new();
     let services = section.sections("service", "[[device.service]]");
     if services.is_empty() && !section.has("service") {
         let instead = "write [[device.service]] with name, kind and port after it";
         reader.warning(&section.span, "this device has no service, so nothing of it can be reached", instead);
     }
-    let services = services.into_iter().filter_map(|section| service(section, &mut seen_services)).collect();
+    let services = services.into_iter().filter_map(|section| {
+        let span = section.span.clone();
+        let service = service(section, &mut seen_services)?;
+        if let Some(wrong) = name.as_ref().and_then(|device| policy.service_refused(device, &service)) {
+            reader.note(Severity::Error, &span, wrong);
+        }
+        Some(service)
+    });
+    let services = services.collect();
     section.finish();
     Some(Device { name: name?, description, tags, host: host?, services })
 }
@@ -125,9 +137,7 @@ fn compress(section: &mut Section<'_>, kind: Option<ServiceKind>) -> bool {
 
 fn service_kind(text: &str) -> Result<ServiceKind, Wrong> {
     let all = "write one of \"http\", \"https\", \"ssh\", \"vnc\", \"rdp\", \"tcp\"";
-    const KINDS: [ServiceKind; 6] =
-        [ServiceKind::Http, ServiceKind::Https, ServiceKind::Ssh, ServiceKind::Vnc, ServiceKind::Rdp, ServiceKind::Tcp];
-    if let Some(kind) = KINDS.into_iter().find(|kind| kind.as_str() == text) {
+    if let Some(kind) = ServiceKind::ALL.into_iter().find(|kind| kind.as_str() == text) {
         return Ok(kind);
     }
     match text {
@@ -135,7 +145,7 @@ fn service_kind(text: &str) -> Result<ServiceKind, Wrong> {
             Err(Wrong::new(format!("services of kind \"{text}\" are not carried by this version"), all))
         }
         _ => {
-            let near = nearest(&text.to_ascii_lowercase(), KINDS.iter().map(|kind| kind.as_str()));
+            let near = nearest(&text.to_ascii_lowercase(), ServiceKind::ALL.iter().map(|kind| kind.as_str()));
             let instead = near.map_or(all.to_owned(), |near| format!("did you mean \"{near}\"?"));
             Err(Wrong::new("this kind of service is not known", instead))
         }
@@ -191,7 +201,10 @@ fn verify(section: &mut Section<'_>, kind: Option<ServiceKind>) -> Option<Verify
                 reader.error(&section.span_of("verify"), "verify = \"ca\" needs a `ca_file`", instead);
                 return None;
             };
-            let pem = reader.check(&file.span(), files::device_ca(&reader.beside(file.get_ref())))?;
+            let pem = match reader.is_here() {
+                true => reader.check(&file.span(), files::device_ca(&reader.beside(file.get_ref())))?,
+                false => String::new(),
+            };
             Some(Verify::Ca { pem, server_name })
         }
         _ => {

@@ -29,7 +29,7 @@ pub struct Problem {
 
 impl Problem {
     /// An error about the file as a whole.
-    pub(crate) fn with_file(file: &Path, what: impl Into<String>, instead: impl Into<String>) -> Self {
+    pub(super) fn with_file(file: &Path, what: impl Into<String>, instead: impl Into<String>) -> Self {
         let (what, instead) = (what.into(), instead.into());
         Self { severity: Severity::Error, file: file.to_owned(), place: None, what, instead }
     }

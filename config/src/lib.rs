@@ -1,13 +1,19 @@
-//! gateway.toml: parsed once into types, with all its problems told at once.
+//! gateway.toml: parsed once into types, with all its problems told at once. The gateway lives by it; the server checks with
+//! the same parser what it is about to send ([`central`]).
 
+pub mod central;
 mod device;
 mod files;
+pub mod nearest;
+mod pair;
+mod policy;
 mod problem;
 mod reader;
 mod server;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_protocol::id::{DeviceName, GatewayName, Secret, ServiceName};
@@ -17,10 +23,12 @@ use log::LevelFilter;
 use rustls_pki_types::CertificateDer;
 use toml::de::DeTable;
 
+pub use policy::{Network, Never, Policy};
 pub use problem::{Problem, Problems, Severity};
 pub use value::{Fingerprint, HostPort, Proxy, TargetHost};
 
-pub use crate::identity::Files;
+pub use central::Central;
+pub use pair::{Files, Pair, PairError, aside};
 use problem::Wrong;
 use reader::{Reader, Section};
 
@@ -46,6 +54,10 @@ pub struct Config {
     pub limits: Limits,
     /// The data this router may use.
     pub traffic: Traffic,
+    /// What the router's owner forbids, whoever asks.
+    pub policy: Policy,
+    /// What the server may see of the file; nothing, where that cannot be told apart from what stays here.
+    pub shown: Option<Arc<str>>,
     /// What can be reached through this gateway, and nothing else can.
     pub devices: Vec<Device>,
 }
@@ -195,8 +207,12 @@ impl Config {
 
     /// The list of devices as it is told to the server.
     pub fn report(&self) -> GatewayToServer {
-        GatewayToServer::Devices { devices: self.devices.iter().map(Device::report).collect() }
+        report(&self.devices)
     }
+}
+
+fn report(devices: &[Device]) -> GatewayToServer {
+    GatewayToServer::Devices { devices: devices.iter().map(Device::report).collect() }
 }
 
 impl Device {
@@ -236,7 +252,7 @@ pub fn load(file: &Path) -> Result<Config, Problems> {
             reader.warning(&(0..0), "other users can read this file, and it holds the proxy's password", instead);
         }
     }
-    let problems = reader.finish();
+    let problems = reader.problems();
     match config {
         Some(config) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
             Ok(Config { warnings: problems, ..config })
@@ -247,15 +263,15 @@ pub fn load(file: &Path) -> Result<Config, Problems> {
 
 /// The `[server]` and `[identity]` of a configuration, as far as they can be read: for `enroll`, before there is an
 /// identity. The problems are those of `[server]`.
-pub(crate) fn draft(file: &Path) -> Result<Draft, Problems> {
+pub fn draft(file: &Path) -> Result<Draft, Problems> {
     let whole = |wrong: Wrong| Problems(vec![Problem::with_file(file, wrong.what, wrong.instead)]);
     let (content, _) = files::read(file, files::CONFIG_MAX).map_err(whole)?;
     let text = String::from_utf8_lossy(&content);
     let reader = Reader::new(file, &text);
     let (table, _) = DeTable::parse_recoverable(&text);
     let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
-    let server = server::server(root.section("server", "[server]"));
-    let problems = reader.finish();
+    let server = server::server(Some(root.section("server", "[server]")));
+    let problems = reader.problems();
     let reader = Reader::new(file, &text);
     let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
     let mut identity = root.section("identity", "[identity]");
@@ -268,31 +284,34 @@ pub(crate) fn draft(file: &Path) -> Result<Draft, Problems> {
 }
 
 /// Host and port of a server's address as somebody typed it.
-pub(crate) fn server_url(text: &str) -> Result<HostPort, String> {
+pub fn server_url(text: &str) -> Result<HostPort, String> {
     value::server_url(text).map_err(|wrong| wrong.sentence())
 }
 
 /// A proxy as somebody typed it.
-pub(crate) fn proxy(text: &str) -> Result<Proxy, String> {
+pub fn proxy(text: &str) -> Result<Proxy, String> {
     value::proxy_url(text).map_err(|wrong| wrong.sentence())
 }
 
 /// A fingerprint as somebody typed it.
-pub(crate) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+pub fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     value::fingerprint(text).map_err(|wrong| wrong.sentence())
 }
 
 /// The CA certificates in a file that somebody named.
-pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     files::certificates(file).map_err(|wrong| wrong.sentence())
 }
 
 /// What a configuration says of a gateway that may not be enrolled yet.
 #[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    pub(crate) server: Server,
-    pub(crate) name: Option<GatewayName>,
-    pub(crate) files: Option<Files>,
+pub struct Draft {
+    /// Which server.
+    pub server: Server,
+    /// The gateway's name.
+    pub name: Option<GatewayName>,
+    /// Its certificate and key.
+    pub files: Option<Files>,
 }
 
 /// The status socket that a configuration names, even if the rest of it cannot be used.
@@ -314,18 +333,16 @@ fn not_utf8(file: &Path, content: &[u8], valid: usize) -> Problem {
 /// What the file says, or nothing once the reader has noted an error that leaves a hole.
 fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        reader.error(&span, format!("this is not TOML: {}", error.message()), "see https://toml.io for the form");
-    }
+    reader.not_toml(&errors);
     let mut root = Section::new(reader, "the file", table.get_ref(), 0..0);
-    let server = server::server(root.section("server", "[server]"));
+    let server = server::server(Some(root.section("server", "[server]")));
     let identity = server::identity(root.section("identity", "[identity]"));
     let status_socket = socket(root.section("status", "[status]"));
     let log_level = log_level(root.section("log", "[log]"));
     let limits = limits(root.section("limits", "[limits]"));
     let traffic = traffic(root.section("traffic", "[traffic]"));
-    let devices = device::devices(root.sections("device", "[[device]]"));
+    let policy = policy::policy(root.section("policy", "[policy]"));
+    let devices = device::devices(root.sections("device", "[[device]]"), &policy);
     root.finish();
     let config = Config {
         file: reader.file.to_owned(),
@@ -336,15 +353,17 @@ fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
         log_level,
         limits,
         traffic,
+        policy,
+        shown: central::shown(text),
         devices,
     };
-    check_size(reader, &config);
+    check_size(reader, &config.devices);
     Some(config)
 }
 
 /// The list of devices is one control message.
-fn check_size(reader: &Reader<'_>, config: &Config) {
-    let size = serde_json::to_vec(&config.report()).map_or(0, |message| message.len());
+fn check_size(reader: &Reader<'_>, devices: &[Device]) {
+    let size = serde_json::to_vec(&report(devices)).map_or(0, |message| message.len());
     if size > limits::CONTROL_MAX {
         let what = format!("the list of devices has {size} bytes, and at most {} can be sent", limits::CONTROL_MAX);
         reader.error(&(0..0), what, "list fewer devices, or shorten descriptions and CA files");
@@ -381,6 +400,7 @@ fn log_level(mut section: Section<'_>) -> LevelFilter {
 
 fn traffic(mut section: Section<'_>) -> Traffic {
     let reader = section.reader;
+    reader.stays(&section, "file");
     let file = match section.text("file") {
         Some(text) => reader.beside(text.get_ref()),
         None if reader.file == Path::new(DEFAULT_FILE) => PathBuf::from("/var/lib/linkspan/traffic.json"),

@@ -6,7 +6,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../../gateway.example.toml");
+const EXAMPLE: &str = include_str!("../../gateway/gateway.example.toml");
 const GOOD: &str =
     "[server]\nurl = \"https://remote.example.com\"\n[identity]\nname = \"site12\"\nsecret_file = \"secret\"\n";
 
@@ -76,10 +76,10 @@ fn the_example_documents_every_key() {
     assert_eq!(config.server.proxy.unwrap().credentials.unwrap().expose(), "user:password");
     // Whatever the parser knows is told when a word is unknown: so each list of keys is seen here.
     let unknown = "[server]\nzzzzzzzzz=1\n[identity]\nzzzzzzzzz=1\n[status]\nzzzzzzzzz=1\n[log]\nzzzzzzzzz=1\n[limits]\n\
-                   zzzzzzzzz=1\n[[device]]\nzzzzzzzzz=1\n[[device.service]]\nzzzzzzzzz=1\n";
+                   zzzzzzzzz=1\n[policy]\nzzzzzzzzz=1\n[[device]]\nzzzzzzzzz=1\n[[device.service]]\nzzzzzzzzz=1\n";
     let problems = dir.problems(unknown);
     let lists: Vec<_> = problems.lines().filter_map(|line| line.split_once(" are ")).collect();
-    assert_eq!(lists.len(), 7, "{problems}");
+    assert_eq!(lists.len(), 8, "{problems}");
     for key in lists.iter().flat_map(|(_, keys)| keys.split(", ")) {
         let documented = EXAMPLE.contains(&format!("{key} = ")) || EXAMPLE.contains(&format!("[[device.{key}]]"));
         assert!(documented, "`{key}` is not in gateway.example.toml");
@@ -297,4 +297,49 @@ fn what_the_kernel_lacks_is_a_warning_and_what_is_no_name_an_error() {
         config.warnings
     );
     assert!(dir.problems(&with("congestion = \"../x\"")).contains("not the name of a congestion control"));
+}
+
+#[test]
+fn what_the_owner_forbids_is_refused_with_its_place_whoever_writes_it() {
+    let dir = Dir::new();
+    let policy =
+        "[policy]\nnetworks = [\"10.0.0.0/8\"]\nports = [\"80\", \"5900-5999\"]\nnever = [\"plc9\", \"kind:vnc\"]\n";
+    let devices = "[[device]]\nname = \"plc1\"\nhost = \"192.168.1.1\"\n[[device.service]]\nname = \"ssh\"\nkind = \"ssh\"\n\
+        [[device]]\nname = \"plc9\"\nhost = \"10.0.0.1\"\n[[device.service]]\nname = \"web\"\nkind = \"http\"\n\
+        [[device]]\nname = \"plc2\"\nhost = \"plc2.lan\"\n[[device.service]]\nname = \"screen\"\nkind = \"vnc\"\n";
+    let told = dir.problems(&format!("{GOOD}{policy}{devices}"));
+    for part in [
+        "gateway.toml:12:8: the router's owner does not allow 192.168.1.1 ([policy] networks = 10.0.0.0/8)",
+        "does not allow port 22 ([policy] ports)",
+        "never publishes plc9:web ([policy] never)",
+        "never publishes plc2:screen ([policy] never)",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let own = dir.load(&format!("{GOOD}{policy}")).unwrap();
+    let pushed = central::parse(&own.file, devices, &own.policy).unwrap_err();
+    assert_eq!(pushed.0.len(), 4, "{pushed}");
+    assert!(pushed.to_string().contains(":3:8: the router's owner does not allow 192.168.1.1"), "{pushed}");
+}
+
+#[test]
+fn what_the_server_sends_leaves_the_router_itself_as_it_is() {
+    let dir = Dir::new();
+    let own = "[server]\nurl = \"https://a.example\"\nproxy = \"http://me:hunter2@proxy:3128\"\nkeepalive_file = \"k\"\n\
+        [identity]\nname = \"site12\"\nsecret_file = \"secret\"\n[traffic]\nfile = \"t\"\ncap = \"1 GB\"\n";
+    let own = dir.load(own).unwrap();
+    let with = |text: &str| own.with(central::parse(&own.file, text, &own.policy).unwrap());
+    let bare = with("");
+    assert_eq!((&bare.server, &bare.identity, &bare.traffic.file), (&own.server, &own.identity, &own.traffic.file));
+    assert_eq!(bare.traffic.cap, DataCap::default());
+    let moved = with(
+        "[server]\nurl = \"https://b.example\"\nproxy = \"http://proxy:3128\"\n[traffic]\nfile = \"/etc/passwd\"\n",
+    );
+    assert_eq!(moved.server.at.to_string(), "b.example:443");
+    assert_eq!(moved.server.proxy, own.server.proxy, "with the password that only the router knows");
+    assert_eq!(moved.server.keepalive_file, own.server.keepalive_file);
+    assert_eq!(moved.traffic.file, own.traffic.file);
+    assert_eq!(moved.warnings.len(), 1, "{:?}", moved.warnings);
+    let other = with("[server]\nurl = \"https://b.example\"\nproxy = \"http://elsewhere:3128\"\n");
+    assert_eq!(other.server.proxy.unwrap().credentials, None, "another proxy does not get the password");
 }

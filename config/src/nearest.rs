@@ -1,7 +1,7 @@
 //! "Did you mean …": the known word that is nearest to a mistyped one.
 
 /// The candidate that is a small slip away from `word`, if there is one.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
