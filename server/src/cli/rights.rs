@@ -8,7 +8,7 @@ use linkspan_server::store::{
     Grant, GrantTo, Group, NewGrant, OwnRole, Removal, Store, Tenant, TenantName, UserName, is_label,
 };
 
-use super::user::BY;
+use super::user::{BY, gone};
 use super::{DATA, Exit, ListForm, NO_USER, USAGE, json_line, note, out, tenant};
 
 /// Which organisation is meant.
@@ -213,9 +213,8 @@ pub(super) async fn groups(store: &Store, command: GroupCommand) -> Result<(), E
         GroupCommand::Leave { name, member, of } => {
             let of = tenant::find(store, &of.tenant).await?;
             let user = member_of(store, &of, &member).await?;
-            if !store.remove_from_group(of.id, &name, user).await? {
-                return Err(Exit::says(NO_USER, format_args!("{member} is not in a group {name}")));
-            }
+            let nothing = || Exit::says(NO_USER, format_args!("{member} is not in a group {name}"));
+            gone(store.remove_from_group(of.id, &name, user).await?, nothing)?;
             note(format_args!("{member} is not in the group {name} any more"));
             Ok(())
         }
@@ -243,9 +242,8 @@ pub(super) async fn grants(store: &Store, command: GrantCommand) -> Result<(), E
         }
         GrantCommand::Remove { id, of } => {
             let of = tenant::find(store, &of.tenant).await?;
-            if !store.remove_grant(of.id, id).await? {
-                return Err(Exit::says(NO_USER, format_args!("there is no grant {id}")));
-            }
+            let nothing = || Exit::says(NO_USER, format_args!("there is no grant {id}"));
+            gone(store.remove_grant(of.id, id).await?, nothing)?;
             note(format_args!("grant {id} is taken away"));
             Ok(())
         }

@@ -7,7 +7,7 @@ use linkspan_server::rights::{Permission, TokenId};
 use linkspan_server::store::{NewToken, NewUser, Store, TokenView, User, UserKind, UserName, is_label};
 
 use super::rights::Of;
-use super::user::{BY, role_named};
+use super::user::{BY, gone, role_named};
 use super::{DATA, Exit, ListForm, NO_USER, USAGE, json_line, note, out, tenant};
 
 /// Days that a token lasts at most.
@@ -128,9 +128,10 @@ pub(super) async fn accounts(store: &Store, command: AccountCommand) -> Result<(
         AccountCommand::Remove { name, of } => {
             let of = tenant::find(store, of.name()).await?;
             let all = store.members(of.id, UserKind::Service).await?;
-            if !all.iter().any(|account| account.name == name.as_str()) || !store.remove_user(&name).await? {
+            if !all.iter().any(|account| account.name == name.as_str()) {
                 return Err(nobody(&name));
             }
+            gone(store.remove_user(&name).await?, || nobody(&name))?;
             note(format_args!("service account {name} is removed with its tokens"));
             Ok(())
         }

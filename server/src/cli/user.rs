@@ -11,7 +11,7 @@ use linkspan_server::access::{
     PasswordContext, PasswordError, Passwords, Role, WeakPassword, first_password, judge_password,
 };
 use linkspan_server::config::Config;
-use linkspan_server::store::{NewUser, RoleRef, Store, Tenant, TenantName, User, UserKind, UserName};
+use linkspan_server::store::{NewUser, RoleRef, Store, Taken, Tenant, TenantName, User, UserKind, UserName};
 
 use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, USAGE, account, json_line, note, out};
 
@@ -103,9 +103,7 @@ pub(super) async fn answer(config: &Config, store: &Store, command: Command) -> 
         }
         Command::List { form } => list(store, form).await,
         Command::Remove { name } => {
-            if !store.remove_user(&name).await? {
-                return Err(nobody(&name));
-            }
+            gone(store.remove_user(&name).await?, || nobody(&name))?;
             note(format_args!("user {name} is removed and signed out"));
             Ok(())
         }
@@ -161,7 +159,7 @@ async fn set_role(store: &Store, name: &UserName, role: &str) -> Result<(), Exit
     let user = store.users().await?.into_iter().find(|user| user.name == name.as_str()).ok_or_else(|| nobody(name))?;
     let tenant = store.tenant(user.tenant).await?.ok_or_else(|| nobody(name))?;
     let found = role_named(store, &tenant, role).await?;
-    store.set_role(user.id, found, BY).await?;
+    gone(store.set_role(user.id, found, BY).await?, || nobody(name))?;
     note(format_args!("user {name} now has the role {role}"));
     Ok(())
 }
@@ -173,6 +171,9 @@ pub(super) async fn role_named(store: &Store, tenant: &Tenant, name: &str) -> Re
     }
     let found = store.role_named(tenant.id, name).await?;
     let (role, _) = found.ok_or_else(|| {
+        if name == Role::SystemAdmin.as_str() {
+            return Exit::says(USAGE, "system-admin is a role of the organisation `default` alone");
+        }
         let known = Role::ALL.map(Role::as_str).join(", ");
         Exit::says(USAGE, format_args!("`{name}` is not a role; write one of {known}, or none"))
     })?;
@@ -247,6 +248,18 @@ async fn hashed(password: &Secret) -> Result<String, Exit> {
         PasswordError::Long => Exit::new(DATA, error),
         PasswordError::Busy | PasswordError::Broken(_) => Exit::new(UNAVAILABLE, error),
     })
+}
+
+/// What was to be taken away is gone, or why not.
+pub(super) fn gone(taken: Taken, nothing: impl FnOnce() -> Exit) -> Result<(), Exit> {
+    match taken {
+        Taken::Done => Ok(()),
+        Taken::Nothing => Err(nothing()),
+        Taken::LastAdmin => Err(Exit::says(
+            DATA,
+            "nobody could look after the organisation after this; first add another admin: `user add NAME --role …`",
+        )),
+    }
 }
 
 pub(super) fn nobody(name: &UserName) -> Exit {

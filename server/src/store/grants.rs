@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::admins::{admins, unless_last};
 use super::roles::permissions_from;
-use super::{RoleRef, Store, StoreError, damaged, fresh_id, time_from};
+use super::{RoleRef, Store, StoreError, Taken, damaged, fresh_id, time_from};
 use crate::rights::{
     Given, GrantId, GroupId, PermissionSet, Rights, Role, RoleId, Scope, TenantId, UserId, Weekly, When,
 };
@@ -138,13 +139,13 @@ impl Store {
         row.map(grant).transpose()
     }
 
-    /// Takes a grant away; false if the tenant has none of this identity.
-    pub async fn remove_grant(&self, tenant: TenantId, id: GrantId) -> Result<bool, StoreError> {
+    /// Takes a grant away, unless it is by this that the tenant is looked after.
+    pub async fn remove_grant(&self, tenant: TenantId, id: GrantId) -> Result<Taken, StoreError> {
         let mut change = self.change().await?;
+        let before = admins(&mut change, tenant).await?;
         let sql = "DELETE FROM grants WHERE tenant_id = $1 AND id = $2";
         let done = sqlx::query(sql).bind(tenant.0).bind(id.0).execute(&mut *change).await?;
-        change.commit().await?;
-        Ok(done.rows_affected() == 1)
+        unless_last(change, tenant, &before, done.rows_affected() == 1).await
     }
 
     /// All that somebody has been given, in person and as a member of groups. A grant that cannot be read gives nothing.
@@ -304,8 +305,8 @@ mod tests {
         let kept = store.grant(TenantId::DEFAULT, id).await.unwrap().unwrap();
         assert_eq!((kept.to_name.as_str(), kept.reason.as_str()), ("anna", "commissioning"));
         assert_eq!(store.grant(TenantId(7), id).await.unwrap(), None, "another tenant's");
-        assert!(!store.remove_grant(TenantId(7), id).await.unwrap());
-        assert!(store.remove_grant(TenantId::DEFAULT, id).await.unwrap());
+        assert_eq!(store.remove_grant(TenantId(7), id).await.unwrap(), Taken::Nothing);
+        assert_eq!(store.remove_grant(TenantId::DEFAULT, id).await.unwrap(), Taken::Done);
         assert_eq!(store.grants(TenantId::DEFAULT).await.unwrap().len(), 1);
     }
 
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(count().await, 1);
         assert!(store.add_to_group(TenantId::DEFAULT, "fitters", anna).await.unwrap());
         assert_eq!(count().await, 2);
-        assert!(store.remove_from_group(TenantId::DEFAULT, "fitters", anna).await.unwrap());
+        assert_eq!(store.remove_from_group(TenantId::DEFAULT, "fitters", anna).await.unwrap(), Taken::Done);
         assert_eq!(count().await, 1);
     }
 
@@ -367,11 +368,11 @@ mod tests {
     async fn the_role_somebody_was_added_with_is_replaced() {
         let (_dir, store) = fresh().await;
         let anna = anna(&store).await;
-        assert!(store.set_role(anna, Some(Role::Admin.into()), "test").await.unwrap());
+        assert_eq!(store.set_role(anna, Some(Role::Operator.into()), "test").await.unwrap(), Taken::Done);
         let rights = store.rights(TenantId::DEFAULT, anna).await.unwrap();
-        assert_eq!(rights.given.iter().map(|given| given.role.as_str()).collect::<Vec<_>>(), ["admin"]);
-        assert!(store.set_role(anna, None, "test").await.unwrap());
+        assert_eq!(rights.given.iter().map(|given| given.role.as_str()).collect::<Vec<_>>(), ["operator"]);
+        assert_eq!(store.set_role(anna, None, "test").await.unwrap(), Taken::Done);
         assert_eq!(store.users().await.unwrap()[0].role, None);
-        assert!(!store.set_role(UserId(7), None, "test").await.unwrap());
+        assert_eq!(store.set_role(UserId(7), None, "test").await.unwrap(), Taken::Nothing);
     }
 }

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Removal, Store, StoreError, fresh_id, time_from};
+use super::admins::{admins, unless_last};
+use super::{Removal, Store, StoreError, Taken, fresh_id, time_from};
 use crate::rights::{GroupId, TenantId, UserId};
 
 /// A group and who is in it.
@@ -84,14 +85,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Ends a membership; false if there was none.
-    pub async fn remove_from_group(&self, tenant: TenantId, name: &str, user: UserId) -> Result<bool, StoreError> {
+    /// Ends a membership, unless it is by this that the tenant is looked after.
+    pub async fn remove_from_group(&self, tenant: TenantId, name: &str, user: UserId) -> Result<Taken, StoreError> {
         let mut change = self.change().await?;
+        let before = admins(&mut change, tenant).await?;
         let sql = "DELETE FROM members WHERE user_id = $3 AND group_id IN \
                    (SELECT id FROM groups WHERE tenant_id = $1 AND name = $2)";
         let done = sqlx::query(sql).bind(tenant.0).bind(name).bind(user.0).execute(&mut *change).await?;
-        change.commit().await?;
-        Ok(done.rows_affected() == 1)
+        unless_last(change, tenant, &before, done.rows_affected() == 1).await
     }
 }
 

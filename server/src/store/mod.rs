@@ -1,5 +1,6 @@
 //! The database, and the only room that speaks SQL: in words that SQLite and PostgreSQL both understand.
 
+mod admins;
 mod audit;
 mod changes;
 mod claims;
@@ -35,6 +36,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
+pub use admins::Taken;
 pub use audit::{AuditEnds, AuditSearch};
 pub use claims::Claim;
 pub use devices::Device;

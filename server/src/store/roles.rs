@@ -86,7 +86,9 @@ impl Store {
         name: &str,
     ) -> Result<Option<(RoleRef, PermissionSet)>, StoreError> {
         if let Ok(role) = name.parse::<Role>() {
-            return Ok(Some((role.into(), role.permissions())));
+            // Who stands above all organisations belongs to the one that stays.
+            let known = role != Role::SystemAdmin || tenant == TenantId::DEFAULT;
+            return Ok(known.then(|| (role.into(), role.permissions())));
         }
         let sql = "SELECT id, name, permissions, created FROM roles WHERE tenant_id = $1 AND name = $2";
         let row: Option<Row> = sqlx::query_as(sql).bind(tenant.0).bind(name).fetch_optional(&self.pool).await?;

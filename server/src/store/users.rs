@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sqlx::SqliteConnection;
 use utoipa::ToSchema;
 
+use super::admins::{admins, unless_last};
 use super::grants::{GrantTo, NewGrant, write_grant};
-use super::{RoleRef, SessionId, Store, StoreError, damaged, fresh_id, time_from};
+use super::{RoleRef, SessionId, Store, StoreError, Taken, damaged, fresh_id, time_from};
 use crate::rights::{Role, Scope, TenantId, UserId, When};
 
 /// Longest user name, long enough for an e-mail address.
@@ -192,20 +193,22 @@ impl Store {
     }
 
     /// Gives somebody another role on everything in their tenant, in place of the one they were added with.
-    pub async fn set_role(&self, user: UserId, role: Option<RoleRef>, by: &str) -> Result<bool, StoreError> {
+    /// The last admin keeps theirs.
+    pub async fn set_role(&self, user: UserId, role: Option<RoleRef>, by: &str) -> Result<Taken, StoreError> {
         let mut change = self.change().await?;
         let sql = "SELECT tenant_id FROM users WHERE id = $1";
         let Some((tenant,)): Option<(i64,)> = sqlx::query_as(sql).bind(user.0).fetch_optional(&mut *change).await?
         else {
-            return Ok(false);
+            return Ok(Taken::Nothing);
         };
+        let tenant = TenantId(tenant);
+        let before = admins(&mut change, tenant).await?;
         let sql = "DELETE FROM grants WHERE user_id = $1 AND standing = 1";
         sqlx::query(sql).bind(user.0).execute(&mut *change).await?;
         if let Some(role) = role {
-            stand(&mut change, (TenantId(tenant), user), role, by).await?;
+            stand(&mut change, (tenant, user), role, by).await?;
         }
-        change.commit().await?;
-        Ok(true)
+        unless_last(change, tenant, &before, true).await
     }
 
     /// All people, by name.
@@ -258,16 +261,22 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a person with all their sessions; false if there was none of that name.
-    pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+    /// Removes a person or a service account with all that comes of them, but not the last admin.
+    pub async fn remove_user(&self, name: &UserName) -> Result<Taken, StoreError> {
         let mut change = self.change().await?;
+        let sql = "SELECT tenant_id FROM users WHERE name = $1 AND kind <> 'visit'";
+        let query = sqlx::query_as(sql).bind(name.as_str());
+        let Some((tenant,)): Option<(i64,)> = query.fetch_optional(&mut *change).await? else {
+            return Ok(Taken::Nothing);
+        };
+        let tenant = TenantId(tenant);
+        let before = admins(&mut change, tenant).await?;
         let sql = "DELETE FROM users WHERE id IN (SELECT guest_id FROM visits v JOIN users h ON h.id = v.host_id \
                    WHERE h.name = $1)";
         sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
         let sql = "DELETE FROM users WHERE name = $1 AND kind <> 'visit'";
         let done = sqlx::query(sql).bind(name.as_str()).execute(&mut *change).await?;
-        change.commit().await?;
-        Ok(done.rows_affected() == 1)
+        unless_last(change, tenant, &before, done.rows_affected() == 1).await
     }
 
     /// Replaces a password and ends all sessions that the old one had opened; false if there is nobody of that name, or
@@ -422,8 +431,8 @@ mod tests {
         assert_eq!(store.users().await.unwrap()[0].role.as_deref(), Some("operator"));
         assert!(store.replace_password(&name, "h3").await.unwrap());
         assert_eq!(store.user_for_login(&name).await.unwrap().unwrap().password.as_deref(), Some("h3"));
-        assert!(store.remove_user(&name).await.unwrap());
-        assert!(!store.remove_user(&name).await.unwrap());
+        assert_eq!(store.remove_user(&name).await.unwrap(), Taken::Done);
+        assert_eq!(store.remove_user(&name).await.unwrap(), Taken::Nothing);
         assert!(!store.replace_password(&name, "h4").await.unwrap());
     }
 }

@@ -103,6 +103,36 @@ async fn ones_own_sessions_are_shown_and_ended() {
     assert_eq!(house.ask("GET /api/v1/session", Some(&first), None).await.status, StatusCode::OK);
 }
 
+/// Who could lock everybody out by one request would need help from the machine's own command line.
+#[tokio::test]
+async fn no_organisation_loses_its_last_admin() {
+    let house = House::new().await;
+    for (name, why) in [("system-admin", "the server"), ("other-admin", "their organisation")] {
+        let token = house.token(name).await;
+        let less = json!({"role": "viewer"}).to_string();
+        let answer = house.ask(&format!("PUT /api/v1/people/{name}"), Some(&token), Some(&less)).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT, "{why}: {}", answer.body);
+        let grants = house.ask("GET /api/v1/grants", Some(&token), None).await.json();
+        let own = grants["grants"].as_array().unwrap().iter().find(|grant| grant["to"]["user"] == name).unwrap();
+        let line = format!("DELETE /api/v1/grants/{}", own["id"].as_str().unwrap());
+        let answer = house.ask(&line, Some(&token), None).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT, "{why}: {}", answer.body);
+        assert_eq!(house.ask("GET /api/v1/people", Some(&token), None).await.status, StatusCode::OK, "{name} goes on");
+    }
+    // From above neither: whoever means it says who comes next first.
+    let above = house.token("system-admin").await;
+    let answer = house.ask("DELETE /api/v1/people/other-admin?tenant=other", Some(&above), None).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+    let role = json!({"name": "mallory", "role": "system-admin"}).to_string();
+    let answer = house.ask("POST /api/v1/people?tenant=other", Some(&above), Some(&role)).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "that role is the first organisation's: {}",
+        answer.body
+    );
+}
+
 /// A creation whose answer was lost is sent again, and not done again.
 #[tokio::test]
 async fn a_person_is_added_once_with_a_key() {

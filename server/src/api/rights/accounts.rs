@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, Named, Problem, Strict, page};
 use super::shapes::Moment;
-use super::{PagedWithin, Within, check_above, check_own, place};
+use super::{PagedWithin, Within, check_above, check_own, gone, place};
 use crate::access::Permission;
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::rights::{Scope, When};
@@ -107,9 +107,7 @@ pub(in crate::api) async fn remove(
     let accounts = state.store.members(tenant, UserKind::Service).await?;
     let account = accounts.into_iter().find(|account| account.name == name.as_str()).ok_or_else(Problem::not_found)?;
     check_above(&state, &who, tenant, account.id).await?;
-    if !state.store.remove_user(&name).await? {
-        return Err(Problem::not_found());
-    }
+    gone(state.store.remove_user(&name).await?)?;
     let entry = Entry::new(Action::ACCOUNT_REMOVE, &who).from(&origin).on(Thing::new("service-account", &name));
     state.audit.note(entry).await?;
     Ok(StatusCode::NO_CONTENT)

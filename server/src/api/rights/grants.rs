@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, Named, Problem, Strict, page};
 use super::shapes::{Moment, ScopeSent, WhenSent};
-use super::{PagedWithin, Within, check_own, place};
+use super::{PagedWithin, Within, check_own, gone, place};
 use crate::access::Permission;
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::rights::{GrantId, TenantId};
@@ -145,9 +145,7 @@ pub(in crate::api) async fn remove(
     let tenant = place(&state, &who, &within, Permission::GrantEdit).await?;
     let grant = state.store.grant(tenant, id).await?.ok_or_else(Problem::not_found)?;
     check_own(&who, tenant, grant.permissions, &grant.scope, &grant.when)?;
-    if !state.store.remove_grant(tenant, id).await? {
-        return Err(Problem::not_found());
-    }
+    gone(state.store.remove_grant(tenant, id).await?)?;
     let view = view(grant, &state.store.gateways().await?);
     let entry = Entry::new(Action::GRANT_REMOVE, &who).from(&origin).on(Thing::new("grant", id));
     state.audit.note(told(entry, &view)).await?;

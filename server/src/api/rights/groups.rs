@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, Named, Problem, Strict, page};
-use super::{PagedWithin, Within, check_own, place};
+use super::{PagedWithin, Within, check_own, gone, place};
 use crate::access::{Permission, Principal};
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::rights::{GroupId, TenantId};
@@ -136,9 +136,7 @@ pub(in crate::api) async fn leave(
     let id = state.store.group_named(tenant, &group).await?.ok_or_else(Problem::not_found)?;
     let user = state.store.member(tenant, &member).await?.ok_or_else(Problem::not_found)?;
     check_group(&state, &who, tenant, id).await?;
-    if !state.store.remove_from_group(tenant, &group, user.id).await? {
-        return Err(Problem::not_found());
-    }
+    gone(state.store.remove_from_group(tenant, &group, user.id).await?)?;
     let entry = Entry::new(Action::GROUP_LEAVE, &who).from(&origin).on(Thing::new("group", &group));
     state.audit.note(entry.with("member", member.to_string())).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::{ConsoleState, Cursor, Limit, Paged, Problem};
 use crate::access::{Permission, Principal, Target};
 use crate::rights::{PermissionSet, Scope, TenantId, UserId, When};
-use crate::store::TenantName;
+use crate::store::{Taken, TenantName};
 
 pub(super) use shapes::{Moment, speaks_from};
 
@@ -69,6 +69,18 @@ pub(super) async fn place(
         }
     };
     if who.may(permission, &Target::Tenant(tenant)) { Ok(tenant) } else { Err(Problem::forbidden()) }
+}
+
+/// What was to be taken away is gone, or why not.
+pub(super) fn gone(taken: Taken) -> Result<(), Problem> {
+    match taken {
+        Taken::Done => Ok(()),
+        Taken::Nothing => Err(Problem::not_found()),
+        Taken::LastAdmin => Err(Problem::conflict(
+            "Nobody could look after the organisation after this: first make somebody else an admin, on everything and \
+             for good, and have them choose a password.",
+        )),
+    }
 }
 
 /// Nobody grants, or takes from others, what they do not have themselves: on all of it, and for as long.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, IfMatch, Named, Paged, Problem, Strict, Tagged, page};
 use super::shapes::Moment;
-use super::{PagedWithin, Within, check_above, check_own, place};
+use super::{PagedWithin, Within, check_above, check_own, gone, place};
 use crate::access::{Permission, Principal};
 use crate::audit::{Action, Entry, Origin, Target as Thing};
 use crate::rights::{Scope, TenantId, When};
@@ -164,7 +164,7 @@ pub(in crate::api) async fn edit(
     if_match.check(&view(person))?;
     check_above(&state, &who, tenant, id).await?;
     let role = role(&state, &who, tenant, new.role.as_deref()).await?;
-    state.store.set_role(id, role, &who.name).await?;
+    gone(state.store.set_role(id, role, &who.name).await?)?;
     note(&state, Action::PERSON_CHANGE, (&who, &origin), &name, |entry| entry.with("role", new.role)).await?;
     Ok(Tagged(view(found(&state, tenant, &name).await?)))
 }
@@ -185,9 +185,7 @@ pub(in crate::api) async fn remove(
         return Err(Problem::conflict("Nobody removes themselves: ask somebody else to."));
     }
     check_above(&state, &who, tenant, person.id).await?;
-    if !state.store.remove_user(&name).await? {
-        return Err(Problem::not_found());
-    }
+    gone(state.store.remove_user(&name).await?)?;
     note(&state, Action::PERSON_REMOVE, (&who, &origin), &name, |entry| entry).await?;
     Ok(StatusCode::NO_CONTENT)
 }
