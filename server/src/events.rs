@@ -2,6 +2,7 @@
 //! kept, so that who was away for a moment misses nothing.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ pub struct Gateway {
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Counts up from the start of the server.
+    /// Counts up from the start of the server. Nobody is told: it says how much happens to others.
     pub number: u64,
     /// When.
     pub at: Timestamp,
@@ -60,8 +61,8 @@ pub struct Events {
 struct Inner {
     /// Ends what follows.
     closing: CancellationToken,
-    /// Tells this run of the server from others: numbers begin anew with each.
-    run: String,
+    /// Names events, in this run of the server only.
+    names: RandomState,
     kept: Mutex<VecDeque<Arc<Event>>>,
     told: broadcast::Sender<Arc<Event>>,
 }
@@ -79,8 +80,8 @@ pub struct Followed {
 impl Events {
     /// Nothing has happened yet; who follows stops when `closing` is cancelled.
     pub fn new(closing: CancellationToken) -> Self {
-        let run = format!("{:x}", Timestamp::now().as_millisecond());
-        let inner = Inner { closing, run, kept: Mutex::default(), told: broadcast::channel(KEPT).0 };
+        let (names, told) = (RandomState::new(), broadcast::channel(KEPT).0);
+        let inner = Inner { closing, names, kept: Mutex::default(), told };
         Self { inner: Arc::new(inner) }
     }
 
@@ -102,14 +103,11 @@ impl Events {
         let kept = self.kept();
         let coming = self.inner.told.subscribe();
         let Some(last) = last else { return Followed { missed: Vec::new(), gap: false, coming } };
-        let number = last.strip_prefix(&self.inner.run).and_then(|rest| rest.strip_prefix('-')?.parse::<u64>().ok());
-        let newest = kept.back().map_or(0, |event| event.number);
-        let Some(number) = number.filter(|number| *number <= newest) else {
+        // What is too old to be kept, and what another run of the server has told of, is not found.
+        let Some(place) = kept.iter().position(|event| self.id(event) == last) else {
             return Followed { missed: Vec::new(), gap: true, coming };
         };
-        let missed: Vec<_> = kept.iter().filter(|event| event.number > number).cloned().collect();
-        let gap = missed.first().is_some_and(|first| first.number > number + 1);
-        Followed { missed, gap, coming }
+        Followed { missed: kept.iter().skip(place + 1).cloned().collect(), gap: false, coming }
     }
 
     /// Tells of each entry of the audit, until the end.
@@ -134,9 +132,9 @@ impl Events {
         &self.inner.closing
     }
 
-    /// How an event is called by who follows.
+    /// How an event is called by who follows; from one such name no other can be told.
     pub fn id(&self, event: &Event) -> String {
-        format!("{}-{}", self.inner.run, event.number)
+        format!("{:016x}", self.inner.names.hash_one(event.number))
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
@@ -162,31 +160,47 @@ mod tests {
         for _ in 0..3 {
             events.tell(what());
         }
-        let all = events.follow(Some(&format!("{}-0", events.inner.run)));
-        assert_eq!((all.missed.len(), all.gap), (3, false));
-        let last = events.id(&all.missed[1]);
-        let rest = events.follow(Some(&last));
+        let ids: Vec<_> = events.kept().iter().map(|event| events.id(event)).collect();
+        let rest = events.follow(Some(&ids[1]));
         assert_eq!((rest.missed.len(), rest.gap), (1, false));
+        let none = events.follow(Some(&ids[2]));
+        assert_eq!((none.missed.len(), none.gap), (0, false));
         assert_eq!(events.follow(None).missed.len(), 0);
-        for strange in ["", "x-1", "1", &format!("{}-4", events.inner.run), &format!("{}--1", events.inner.run)] {
+        for strange in ["", "x-1", "1", "0000000000000001", &format!("{}0", ids[0])] {
             let followed = events.follow(Some(strange));
             assert_eq!((followed.missed.len(), followed.gap), (0, true), "{strange}");
         }
-        for _ in 0..2 * KEPT {
+        for _ in 0..KEPT {
             events.tell(what());
         }
-        let followed = events.follow(Some(&last));
-        assert_eq!((followed.missed.len(), followed.gap), (KEPT, true));
+        let followed = events.follow(Some(&ids[1]));
+        assert_eq!((followed.missed.len(), followed.gap), (0, true), "too long ago");
+    }
+
+    /// Whoever follows sees events of their own organisation; how many others there were in between is not theirs to know.
+    #[test]
+    fn names_do_not_count() {
+        let (one, other) = (Events::new(CancellationToken::new()), Events::new(CancellationToken::new()));
+        for events in [&one, &other] {
+            events.tell(what());
+            events.tell(what());
+        }
+        let names = |events: &Events| events.kept().iter().map(|event| events.id(event)).collect::<Vec<_>>();
+        assert_ne!(names(&one), names(&other));
+        let number = |name: &str| u64::from_str_radix(name, 16).unwrap();
+        assert_ne!(number(&names(&one)[0]).abs_diff(number(&names(&one)[1])), 1);
     }
 
     #[tokio::test]
     async fn who_follows_hears_of_each_once_and_in_order() {
         let events = Events::new(CancellationToken::new());
         events.tell(what());
-        let mut followed = events.follow(Some(&format!("{}-0", events.inner.run)));
+        events.tell(what());
+        let first = events.id(&events.kept()[0].clone());
+        let mut followed = events.follow(Some(&first));
         events.tell(what());
         assert_eq!(followed.missed.len(), 1);
-        assert_eq!(followed.coming.recv().await.unwrap().number, 2);
+        assert_eq!(followed.coming.recv().await.unwrap().number, 3);
         assert!(followed.coming.try_recv().is_err());
     }
 }

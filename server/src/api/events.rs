@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::audit::tenant_of;
@@ -24,9 +25,10 @@ use crate::events::{Event, Followed, Gateway, What};
 use crate::store::StoreError;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Something is sent this often, so that nobody in between takes the connection for dead; and it is looked whether the
-/// session still lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Something is sent this often, so that nobody in between takes the connection for dead.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// When to come back after following in too many places.
+const LATER: Duration = Duration::from_secs(15);
 /// Longest `Last-Event-ID`.
 const ID_MAX: usize = 64;
 /// What asks for everything anew.
@@ -37,9 +39,23 @@ struct Feed {
     state: ConsoleState,
     headers: HeaderMap,
     who: Principal,
+    /// Tells that somebody's rights have changed.
+    changes: watch::Receiver<i64>,
     followed: Followed,
     ready: VecDeque<String>,
     looked: Instant,
+}
+
+/// What the wait for an event has brought.
+enum Coming {
+    Event(Arc<Event>),
+    /// More came than could be kept.
+    Missed,
+    /// Somebody's rights have changed, perhaps theirs.
+    Change,
+    /// It is time to say so.
+    Nothing,
+    End,
 }
 
 /// What happens from now on, or from after `Last-Event-ID`: `gateway.connected`, `gateway.disconnected`, `devices.changed`,
@@ -57,12 +73,13 @@ pub(super) async fn follow(
     let mut followed = state.events.follow(last);
     let Some(place) = state.memory.follower(&who) else {
         let detail = "You follow the events in too many places already: close some.";
-        return Err(Problem::new(Kind::SlowDown, detail).retry_after(HEARTBEAT));
+        return Err(Problem::new(Kind::SlowDown, detail).retry_after(LATER));
     };
     let mut ready = VecDeque::from([format!("retry: 3000\n: {}\n\n", Timestamp::now())]);
     ready.extend(followed.gap.then(|| RESET.to_owned()));
     let missed = std::mem::take(&mut followed.missed);
-    let mut feed = Feed { state, headers, who, followed, ready, looked: Instant::now() };
+    let changes = state.store.changes();
+    let mut feed = Feed { state, headers, who, changes, followed, ready, looked: Instant::now() };
     for event in missed {
         feed.add(&event).await?;
     }
@@ -80,24 +97,58 @@ impl Feed {
     /// The next text to be sent; none when the session has ended.
     async fn next(&mut self) -> Result<Option<String>, StoreError> {
         loop {
-            if self.looked.elapsed() >= HEARTBEAT / 3 || Timestamp::now() >= self.who.expires {
-                // Their rights may be others by now.
-                let Some(who) = self.state.access.on_console(&self.headers).await? else { return Ok(None) };
-                (self.who, self.looked) = (who, Instant::now());
+            // Before anything is sent: what has come is told by the rights of now.
+            if self.is_due() && !self.look_again().await? {
+                return Ok(None);
             }
             if let Some(text) = self.ready.pop_front() {
                 return Ok(Some(text));
             }
-            let coming = timeout_at(self.looked + HEARTBEAT / 3, self.followed.coming.recv());
             let closing = self.state.events.closing().clone();
-            let Some(coming) = closing.run_until_cancelled(coming).await else { return Ok(None) };
+            let Some(coming) = closing.run_until_cancelled(self.wait()).await else { return Ok(None) };
             match coming {
-                Ok(Ok(event)) => self.add(&event).await?,
-                Ok(Err(RecvError::Lagged(_))) => self.ready.push_back(RESET.to_owned()),
-                Ok(Err(RecvError::Closed)) => return Ok(None),
-                Err(_) => self.ready.push_back(": still here\n\n".to_owned()),
+                Coming::Event(event) => {
+                    if self.is_due() && !self.look_again().await? {
+                        return Ok(None);
+                    }
+                    self.add(&event).await?;
+                }
+                Coming::Missed => self.ready.push_back(RESET.to_owned()),
+                Coming::Nothing => self.ready.push_back(": still here\n\n".to_owned()),
+                Coming::Change => {}
+                Coming::End => return Ok(None),
             }
         }
+    }
+
+    /// Waits for an event, for a change of somebody's rights, or until it is time to say that nothing has come.
+    async fn wait(&mut self) -> Coming {
+        // A session's end wakes nobody by itself.
+        let left = Duration::try_from(self.who.expires.duration_since(Timestamp::now())).unwrap_or_default();
+        let until = (self.looked + HEARTBEAT).min(Instant::now() + left);
+        tokio::select! {
+            changed = self.changes.changed() => if changed.is_ok() { Coming::Change } else { Coming::End },
+            coming = timeout_at(until, self.followed.coming.recv()) => match coming {
+                Ok(Ok(event)) => Coming::Event(event),
+                Ok(Err(RecvError::Lagged(_))) => Coming::Missed,
+                Ok(Err(RecvError::Closed)) => Coming::End,
+                Err(_) if left < HEARTBEAT => Coming::Change,
+                Err(_) => Coming::Nothing,
+            },
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let changed = *self.changes.borrow() > self.who.as_of;
+        changed || self.looked.elapsed() >= HEARTBEAT || Timestamp::now() >= self.who.expires
+    }
+
+    /// Looks up anew who it is, and with which rights; false if they are nobody any more.
+    async fn look_again(&mut self) -> Result<bool, StoreError> {
+        self.changes.mark_unchanged();
+        let Some(who) = self.state.access.on_console(&self.headers).await? else { return Ok(false) };
+        (self.who, self.looked) = (who, Instant::now());
+        Ok(true)
     }
 
     async fn add(&mut self, event: &Arc<Event>) -> Result<(), StoreError> {

@@ -1,14 +1,16 @@
 //! The events over the API: to whom may see them, again from where they were left, and only as long as the session lives.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
 use futures_util::StreamExt as _;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
+use jiff::Timestamp;
 use linkspan_server::audit::{Action, Actor, Entry};
 use linkspan_server::events::{Gateway, What};
 use linkspan_server::rights::TenantId;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
@@ -42,6 +44,12 @@ impl Followed {
             self.read.push_str(std::str::from_utf8(&chunk).unwrap());
         }
         &self.read
+    }
+
+    /// Within the second that is promised.
+    async fn ended_at_once(&mut self) -> bool {
+        let begun = Instant::now();
+        self.ended().await && begun.elapsed() < Duration::from_secs(1)
     }
 
     async fn ended(&mut self) -> bool {
@@ -122,8 +130,47 @@ async fn they_end_with_the_session() {
     let house = House::new().await;
     let token = house.token("technician").await;
     let mut followed = Followed::begin(&house, &token, None).await;
+    followed.until("retry:").await;
     assert_eq!(house.ask("DELETE /api/v1/session", Some(&token), None).await.status, StatusCode::NO_CONTENT);
-    assert!(followed.ended().await, "the session has ended");
+    assert!(followed.ended_at_once().await, "the session has ended");
+}
+
+/// Issue 4: what is open ends within a second, whatever the right to it ended by; and what is lost is not told any more.
+#[tokio::test]
+async fn they_end_at_once_with_a_token_a_person_and_by_time_and_follow_the_rights_of_now() {
+    let house = House::new().await;
+    let technician = house.token("technician").await;
+    let soon = Timestamp::now() + Duration::from_millis(1500);
+    let token = json!({"name": "short", "expires": soon.to_string()}).to_string();
+    let made = house.ask("POST /api/v1/tokens", Some(&technician), Some(&token)).await.json();
+    let mut by_time = Followed::begin(&house, made["token"].as_str().unwrap(), None).await;
+    by_time.until("retry:").await;
+    let begun = Instant::now();
+    assert!(by_time.ended().await);
+    assert!(begun.elapsed() < Duration::from_millis(2500), "ended by time after {:?}", begun.elapsed());
+
+    let token = json!({"name": "revoked"}).to_string();
+    let made = house.ask("POST /api/v1/tokens", Some(&technician), Some(&token)).await.json();
+    let mut by_token = Followed::begin(&house, made["token"].as_str().unwrap(), None).await;
+    by_token.until("retry:").await;
+    let line = format!("DELETE /api/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(house.ask(&line, Some(&technician), None).await.status, StatusCode::NO_CONTENT);
+    assert!(by_token.ended_at_once().await, "the token is revoked");
+
+    let gateway = gateway(&house.store.gateways().await.unwrap());
+    let mut followed = Followed::begin(&house, &technician, None).await;
+    house.state.events.tell(What::GatewayConnected(gateway.clone()));
+    followed.until("gateway.connected").await;
+    let admin = house.token("admin").await;
+    let less = json!({"role": "viewer"}).to_string();
+    assert_eq!(house.ask("PUT /api/v1/people/technician", Some(&admin), Some(&less)).await.status, StatusCode::OK);
+    house.state.events.tell(What::GatewayDisconnected(gateway.clone()));
+    house.state.events.tell(What::DevicesChanged(gateway, vec!["plc1".parse().unwrap()]));
+    let read = followed.until("devices.changed").await;
+    assert!(!read.contains("gateway.disconnected"), "a viewer is told of no gateways: {read}");
+    let gone = house.ask("DELETE /api/v1/people/technician", Some(&admin), None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert!(followed.ended_at_once().await, "the person is removed");
 }
 
 #[tokio::test]
