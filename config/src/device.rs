@@ -70,6 +70,9 @@ fn device(mut section: Section<'_>, seen: &mut Seen, policy: &Policy) -> Option<
 fn unique<N: FromStr<Err = NameError> + ToString>(reader: &Reader<'_>, text: &Text<'_>, seen: &mut Seen) -> Option<N> {
     let name: N = name(reader, text)?;
     if let Some(first) = seen.insert(name.to_string(), text.span()) {
+        if reader.is_full() {
+            return None;
+        }
         let (line, _) = reader.place(&first);
         let what = format!("the name \"{}\" is taken already, in line {line}", name.to_string());
         reader.error(&text.span(), what, "give each its own name");

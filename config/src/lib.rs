@@ -1,5 +1,5 @@
-//! gateway.toml: parsed once into types, with all its problems told at once. The gateway lives by it; the server checks with
-//! the same parser what it is about to send ([`central`]).
+//! gateway.toml, or OpenWrt's /etc/config/linkspan: parsed once into types, with all its problems told at once. The
+//! gateway lives by it; the server checks with the same parser what it is about to send ([`central`]).
 
 pub mod central;
 mod device;
@@ -10,8 +10,10 @@ mod policy;
 mod problem;
 mod reader;
 mod server;
+mod uci;
 mod value;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,6 @@ use linkspan_protocol::limits;
 use linkspan_protocol::message::{DeviceReport, GatewayToServer, ServiceKind, ServiceReport, Verify};
 use log::LevelFilter;
 use rustls_pki_types::CertificateDer;
-use toml::de::DeTable;
 
 pub use policy::{Network, Never, Policy};
 pub use problem::{Problem, Problems, Severity};
@@ -34,6 +35,26 @@ use reader::{Reader, Section};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/linkspan/gateway.toml";
+
+/// Where it is on OpenWrt.
+const UCI_FILE: &str = "/etc/config/linkspan";
+
+/// The configuration that is meant if none is named: OpenWrt's, where that is the one that is there.
+pub fn default_file() -> &'static Path {
+    let (toml, uci) = (Path::new(DEFAULT_FILE), Path::new(UCI_FILE));
+    if uci.exists() && !toml.exists() { uci } else { toml }
+}
+
+/// The file around which a configuration keeps what belongs to it: itself, or for one of UCI the gateway.toml in whose
+/// place it is.
+pub fn home(file: &Path) -> Cow<'_, Path> {
+    uci::home(file)
+}
+
+/// Whether a configuration is written in UCI.
+pub fn is_uci(file: &Path) -> bool {
+    uci::is_uci(file)
+}
 
 /// Everything that gateway.toml says.
 #[derive(Clone, Debug, PartialEq)]
@@ -244,7 +265,7 @@ pub fn load(file: &Path) -> Result<Config, Problems> {
         Err(e) => return Err(Problems(vec![not_utf8(file, &content, e.valid_up_to())])),
     };
     let reader = Reader::new(file, text);
-    let config = parse(&reader, text);
+    let config = parse(&reader);
     if let Some(config) = &config {
         let has_password = config.server.proxy.as_ref().is_some_and(|proxy| proxy.credentials.is_some());
         if has_password && files::open_to_others(&metadata) {
@@ -268,12 +289,12 @@ pub fn draft(file: &Path) -> Result<Draft, Problems> {
     let (content, _) = files::read(file, files::CONFIG_MAX).map_err(whole)?;
     let text = String::from_utf8_lossy(&content);
     let reader = Reader::new(file, &text);
-    let (table, _) = DeTable::parse_recoverable(&text);
-    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
+    let table = reader.tables();
+    let mut root = Section::new(&reader, "the file", &table, 0..0);
     let server = server::server(Some(root.section("server", "[server]")));
     let problems = reader.problems();
     let reader = Reader::new(file, &text);
-    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
+    let mut root = Section::new(&reader, "the file", &table, 0..0);
     let mut identity = root.section("identity", "[identity]");
     let name = identity.text("name").and_then(|name| name.get_ref().parse().ok());
     let mut path = |key| identity.text(key).map(|text| reader.beside(text.get_ref()));
@@ -319,9 +340,9 @@ pub fn status_socket(file: &Path) -> PathBuf {
     let content = files::read(file, files::CONFIG_MAX).map(|(content, _)| content).unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
     let reader = Reader::new(file, &text);
-    let (table, _) = DeTable::parse_recoverable(&text);
-    let mut root = Section::new(&reader, "the file", table.get_ref(), 0..0);
-    socket(root.section("status", "[status]")).unwrap_or_else(|| file.with_extension("sock"))
+    let table = reader.tables();
+    let mut root = Section::new(&reader, "the file", &table, 0..0);
+    socket(root.section("status", "[status]")).unwrap_or_else(|| home(file).with_extension("sock"))
 }
 
 fn not_utf8(file: &Path, content: &[u8], valid: usize) -> Problem {
@@ -331,10 +352,9 @@ fn not_utf8(file: &Path, content: &[u8], valid: usize) -> Problem {
 }
 
 /// What the file says, or nothing once the reader has noted an error that leaves a hole.
-fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    reader.not_toml(&errors);
-    let mut root = Section::new(reader, "the file", table.get_ref(), 0..0);
+fn parse(reader: &Reader<'_>) -> Option<Config> {
+    let table = reader.tables();
+    let mut root = Section::new(reader, "the file", &table, 0..0);
     let server = server::server(Some(root.section("server", "[server]")));
     let identity = server::identity(root.section("identity", "[identity]"));
     let status_socket = socket(root.section("status", "[status]"));
@@ -354,7 +374,7 @@ fn parse(reader: &Reader<'_>, text: &str) -> Option<Config> {
         limits,
         traffic,
         policy,
-        shown: central::shown(text),
+        shown: central::shown(reader.text()),
         devices,
     };
     check_size(reader, &config.devices);
@@ -376,8 +396,8 @@ fn socket(mut section: Section<'_>) -> Option<PathBuf> {
     let span = section.span_of("socket");
     let path = match text {
         Some(text) => reader.beside(text.get_ref()),
-        None if reader.file == Path::new(DEFAULT_FILE) => PathBuf::from("/run/linkspan/gateway.sock"),
-        None => reader.file.with_extension("sock"),
+        None if home(reader.file) == Path::new(DEFAULT_FILE) => PathBuf::from("/run/linkspan/gateway.sock"),
+        None => home(reader.file).with_extension("sock"),
     };
     section.finish();
     // sun_path of sockaddr_un(7), without its NUL and the ".new" it bears while it is made.
@@ -403,6 +423,8 @@ fn traffic(mut section: Section<'_>) -> Traffic {
     reader.stays(&section, "file");
     let file = match section.text("file") {
         Some(text) => reader.beside(text.get_ref()),
+        // OpenWrt's /var is in memory, and a month outlives a boot.
+        None if is_uci(reader.file) => home(reader.file).with_extension("traffic.json"),
         None if reader.file == Path::new(DEFAULT_FILE) => PathBuf::from("/var/lib/linkspan/traffic.json"),
         None => reader.file.with_extension("traffic.json"),
     };
@@ -438,3 +460,5 @@ const MEMORY: std::ops::RangeInclusive<usize> = limits::MEMORY_MIN..=1_000_000_0
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod uci_tests;

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Severity, Wrong};
-use super::value;
+use super::{uci, value};
 use crate::nearest::nearest;
 
 /// A place in the file.
@@ -24,6 +24,8 @@ const PROBLEMS_MAX: usize = 100;
 /// One file being read, with the problems found so far.
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Path,
+    /// Every value is a text, as UCI has it.
+    uci: bool,
     text: &'a str,
     place: Place,
     central: bool,
@@ -41,12 +43,12 @@ pub(super) enum Place {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, place: Place::Here, central: false, problems: RefCell::default() }
+        Self { file, uci: uci::is_uci(file), text, place: Place::Here, central: false, problems: RefCell::default() }
     }
 
-    /// For a document that comes from the server.
+    /// For a document that comes from the server, which is TOML whatever the router's own file is.
     pub(super) fn central(file: &'a Path, text: &'a str, place: Place) -> Self {
-        Self { place, central: true, ..Self::new(file, text) }
+        Self { place, central: true, uci: false, ..Self::new(file, text) }
     }
 
     /// Whether files that are named can be looked at.
@@ -87,14 +89,34 @@ impl<'a> Reader<'a> {
         result.map_err(|wrong| self.note(Severity::Error, span, wrong)).ok()
     }
 
+    /// The whole text.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The file's tables; what is wrong with its form is noted.
+    pub(super) fn tables(&self) -> DeTable<'a> {
+        if self.uci {
+            return uci::tables(self, self.text);
+        }
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        self.not_toml(&errors);
+        table.into_inner()
+    }
+
     /// A path as written in the file: a relative one counts from the file's own directory.
     pub(super) fn beside(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        uci::home(self.file).parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// Line and column of a place.
     pub(super) fn place(&self, span: &Span) -> (u32, u32) {
         place(self.text, span.start)
+    }
+
+    /// There are more problems already than are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() > PROBLEMS_MAX
     }
 
     /// The problems in the order of the file; at most [`PROBLEMS_MAX`] of them, errors first to stay.
@@ -103,7 +125,10 @@ impl<'a> Reader<'a> {
         found.sort_by_key(|(offset, severity, _)| (*severity == Severity::Warning, *offset));
         found.truncate(PROBLEMS_MAX);
         found.sort_by_key(|(offset, ..)| *offset);
-        let problem = |(offset, severity, Wrong { what, instead })| {
+        let problem = |(offset, severity, Wrong { mut what, mut instead })| {
+            if self.uci {
+                (what, instead) = (uci::words(&what), uci::words(&instead));
+            }
             let place = Some(place(self.text, offset));
             Problem { severity, file: self.file.to_owned(), place, what, instead }
         };
@@ -183,12 +208,14 @@ impl<'a> Section<'a> {
 
     pub(super) fn integer(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(key)?;
-        let Some(integer) = value.get_ref().as_integer() else {
-            self.wrong_type(key, value, "a whole number without quotes");
-            return None;
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok(),
+            DeValue::String(digits) if self.reader.uci => digits.parse().ok(),
+            _ => {
+                self.wrong_type(key, value, "a whole number without quotes");
+                return None;
+            }
         };
-        let digits = integer.as_str().replace('_', "");
-        let number = i64::from_str_radix(&digits, integer.radix()).ok();
         if let Some(number) = number.filter(|number| range.contains(number)) {
             return Some(number);
         }
@@ -199,9 +226,12 @@ impl<'a> Section<'a> {
 
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
-        let flag = value.get_ref().as_bool();
+        let (flag, wanted) = match value.get_ref() {
+            DeValue::String(text) if self.reader.uci => (uci::flag(text), "'1' or '0'"),
+            value => (value.as_bool(), "true or false, without quotes"),
+        };
         if flag.is_none() {
-            self.wrong_type(key, value, "true or false, without quotes");
+            self.wrong_type(key, value, wanted);
         }
         flag
     }
@@ -213,9 +243,13 @@ impl<'a> Section<'a> {
 
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Text<'a>> {
         let Some(value) = self.value(key) else { return Vec::new() };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.wrong_type(key, value, "a list of texts, [\"one\", \"two\"]");
-            return Vec::new();
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items,
+            DeValue::String(text) if self.reader.uci => return vec![Spanned::new(value.span(), text)],
+            _ => {
+                self.wrong_type(key, value, "a list of texts, [\"one\", \"two\"]");
+                return Vec::new();
+            }
         };
         let mut texts = Vec::with_capacity(items.len());
         for item in items.iter() {

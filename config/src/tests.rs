@@ -7,13 +7,13 @@ use rustls_pki_types::pem::PemObject;
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../gateway/gateway.example.toml");
-const GOOD: &str =
+pub(super) const GOOD: &str =
     "[server]\nurl = \"https://remote.example.com\"\n[identity]\nname = \"site12\"\nsecret_file = \"secret\"\n";
 
-struct Dir(tempfile::TempDir);
+pub(super) struct Dir(pub(super) tempfile::TempDir);
 
 impl Dir {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = Self(tempfile::tempdir().unwrap());
         dir.write("secret", "hunter2\n");
         dir.write("gateway.secret", "hunter2\n");
@@ -23,7 +23,7 @@ impl Dir {
         dir
     }
 
-    fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub(super) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 use linkspan_protocol::id::Secret;
 
-use crate::config::DEFAULT_FILE;
+use crate::config::default_file;
 use crate::config::nearest::nearest;
 use crate::enrol::Order;
 
@@ -52,7 +52,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
     if words.help || (command == "help" && words.values.len() == 1) {
         return Ok(Action::Print(help(command)));
     }
-    let config = words.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+    let config = words.config.clone().unwrap_or_else(|| default_file().to_owned());
     let json = words.json;
     if json && !matches!(command, "status" | "discover") {
         return Err(Usage("the option --json belongs to `status`".to_owned()));
@@ -198,6 +198,7 @@ fn hint(word: &str, known: &[&'static str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DEFAULT_FILE;
 
     fn parse(line: &str) -> Result<Action, String> {
         super::parse(line.split_whitespace().map(Into::into)).map_err(|usage| usage.to_string())

@@ -41,7 +41,7 @@ impl Paper {
             Trust::Fingerprint(fingerprint) => Some(*fingerprint),
             Trust::System | Trust::Authorities(_) => None,
         };
-        let folder = config.parent().unwrap_or(Path::new("/")).to_owned();
+        let folder = config::home(&config).parent().unwrap_or(Path::new("/")).to_owned();
         let files = draft.as_ref().and_then(|draft| draft.files.clone());
         let files =
             files.unwrap_or_else(|| Files { certificate: folder.join("gateway.pem"), key: folder.join("gateway.key") });
@@ -61,6 +61,7 @@ impl Paper {
     pub(super) fn write(&self, enrolled: &Enrolled, tell: Tell<'_>) -> Result<(), EnrolError> {
         let server_ca = self.keep_server_ca(enrolled)?;
         match &self.draft {
+            _ if config::is_uci(&self.config) => self.uci(enrolled, server_ca.as_deref(), tell),
             None => {
                 let text = self.text(enrolled, server_ca.as_deref());
                 let write = |source| EnrolError::Write { path: self.config.clone(), source };
@@ -75,7 +76,7 @@ impl Paper {
     /// The authority is kept where the way it came was trusted for another reason than an authority.
     fn keep_server_ca(&self, enrolled: &Enrolled) -> Result<Option<PathBuf>, EnrolError> {
         let (Some(pem), Some(_)) = (&enrolled.server_ca, self.fingerprint) else { return Ok(None) };
-        let file = self.config.with_file_name(SERVER_CA);
+        let file = config::home(&self.config).with_file_name(SERVER_CA);
         let write = |source| EnrolError::Write { path: file.clone(), source };
         replace(&file, pem.as_bytes(), 0o644).map_err(write)?;
         Ok(Some(file))
@@ -101,6 +102,27 @@ impl Paper {
         );
         text + "# What can be reached through this gateway; nothing else can.\n#[[device]]\n#name = \"plc1\"\n\
                 #host = \"192.168.1.10\"\n#  [[device.service]]\n#  name = \"web\"\n#  kind = \"http\"\n"
+    }
+
+    /// OpenWrt's own commands that make the rest of it: the file is UCI's, and others write into it too.
+    fn uci(&self, enrolled: &Enrolled, server_ca: Option<&Path>, tell: Tell<'_>) {
+        let package = self.config.file_name().unwrap_or_default().to_string_lossy();
+        let mut set = vec![("server", "url", url(&self.server.at))];
+        match (server_ca, &self.ca_file, self.fingerprint) {
+            (Some(_), ..) => set.push(("server", "ca_file", SERVER_CA.to_owned())),
+            (None, Some(file), _) => set.push(("server", "ca_file", file.display().to_string())),
+            (None, None, Some(fingerprint)) => set.push(("server", "fingerprint", fingerprint.to_string())),
+            (None, None, None) => {}
+        }
+        let name = |file: &Path| file.display().to_string();
+        set.push(("identity", "name", enrolled.name.to_string()));
+        set.push(("identity", "certificate_file", name(&self.files.certificate)));
+        set.push(("identity", "key_file", name(&self.files.key)));
+        let mut lines = format!("uci set {package}.server=server\nuci set {package}.identity=identity\n");
+        for (section, key, value) in set {
+            lines += &format!("uci set {package}.{section}.{key}='{}'\n", value.replace('\'', "'\\''"));
+        }
+        tell(format!("{lines}uci commit {package}\nreload_config"));
     }
 
     fn compare(&self, draft: &Draft, enrolled: &Enrolled, tell: Tell<'_>) {

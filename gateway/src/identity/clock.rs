@@ -67,7 +67,7 @@ impl Clock {
 
     /// Where it is kept for a configuration.
     pub(crate) fn file_of(config: &Path) -> PathBuf {
-        config.with_extension("known")
+        crate::config::home(config).with_extension("known")
     }
 
     pub(crate) fn now(&self) -> Reading {
