@@ -77,6 +77,11 @@ impl Doors for Porter {
 
     async fn device(&self, visitor: &Principal, name: &DeviceName) -> Result<Option<Found<Via>>, Broken> {
         let found = self.find(name).await.map_err(broken)?;
+        if let (Some(device), Some(noted)) = (&found, self.traffic.noted())
+            && !knows(visitor, device)
+        {
+            noted.unknown(visitor, &device.gateway_name, name);
+        }
         let found = found.filter(|device| knows(visitor, device));
         Ok(found.map(|device| Found {
             gateway: Via { tenant: device.tenant, id: device.gateway, name: device.gateway_name.clone() },
@@ -100,8 +105,15 @@ impl Doors for Porter {
     }
 
     fn open(&self, wish: &Wish<'_, Principal, Via>) -> Result<Metered, NoStream> {
-        let Via { tenant, id, name } = &wish.device.gateway;
+        let Via { id, name, .. } = &wish.device.gateway;
+        let not_opened = |why: &str| {
+            // Of a page, its connection alone is noted: a browser asks again by itself.
+            if let Some(noted) = self.traffic.noted().filter(|_| wish.purpose == Purpose::Stream) {
+                noted.failed(&passage(wish), why);
+            }
+        };
         if let Some(used) = self.traffic.refusal(name) {
+            not_opened("the month's data is used up");
             return Err(NoStream::DataCap(used));
         }
         let device = &wish.device.report.name;
@@ -110,20 +122,22 @@ impl Doors for Porter {
         let (service, deadline) = (wish.service.clone(), wish.deadline);
         let target = Target { device: device.clone(), service, deadline, packed };
         let stream = self.registry.open(*id, target).map_err(|error| match error {
-            OpenError::Offline => NoStream::Offline,
-            OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
+            OpenError::Offline => {
+                not_opened("the gateway is offline");
+                NoStream::Offline
+            }
+            OpenError::StreamLimit { limit } => {
+                not_opened("the gateway carries as many as it may");
+                NoStream::StreamLimit(limit)
+            }
         })?;
-        let passage = Passage {
-            who: wish.visitor.clone(),
-            client: wish.client,
-            device: device.clone(),
-            service: wish.service.clone(),
-            tenant: *tenant,
-            gateway: *id,
-            gateway_name: name.clone(),
-            purpose: wish.purpose,
-        };
-        Ok(self.traffic.meter(stream, packed, passage))
+        Ok(self.traffic.meter(stream, packed, passage(wish)))
+    }
+
+    fn turned_away(&self, wish: &Wish<'_, Principal, Via>) {
+        if let Some(noted) = self.traffic.noted() {
+            noted.denied(&passage(wish));
+        }
     }
 
     fn to_console(&self, headers: &HeaderMap, url: &str) -> Response<Body> {
@@ -145,6 +159,20 @@ impl Visitor for Principal {
             Credential::Session(session) => session.to_string(),
             Credential::Token(token) => format!("token {token}"),
         }
+    }
+}
+
+fn passage(wish: &Wish<'_, Principal, Via>) -> Passage {
+    let Via { tenant, id, name } = &wish.device.gateway;
+    Passage {
+        who: wish.visitor.clone(),
+        client: wish.client,
+        device: wish.device.report.name.clone(),
+        service: wish.service.clone(),
+        tenant: *tenant,
+        gateway: *id,
+        gateway_name: name.clone(),
+        purpose: wish.purpose,
     }
 }
 

@@ -433,6 +433,10 @@ async fn the_description_names_every_route_of_the_api_and_no_other() {
         assert!(!refused, "{}: {}", route.line, answer.status);
     }
     let mut declared: Vec<String> = routes.iter().map(|route| route.line.to_owned()).collect();
+    // Answered elsewhere.
+    declared.push("GET /api/v1/devices/{device}/services/{service}/stream".to_owned());
+    declared.push("POST /api/v1/enroll".to_owned());
+    declared.push("GET /api/v1/openapi.json".to_owned());
     declared.sort();
     assert_eq!(described, declared);
     assert_eq!(api["openapi"], "3.1.0");

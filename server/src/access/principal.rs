@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::rights::{Permission, Rights, Scope, Target, TenantId, TokenId, UserId};
+use crate::rights::{Permission, PermissionSet, Rights, Scope, Target, TenantId, TokenId, UserId};
 use crate::store::{SessionId, UserKind};
 
 /// What somebody showed.
@@ -51,6 +51,16 @@ impl Principal {
     /// Whether they may do this now to anything at all.
     pub fn may_somewhere(&self, permission: Permission) -> bool {
         self.rights.may_somewhere(permission, Timestamp::now())
+    }
+
+    /// Whether they showed what stands for all that they are: a token for less than its owner may does not.
+    pub fn is_whole(&self) -> bool {
+        self.rights.limit == PermissionSet::ALL
+    }
+
+    /// Whether what is their owner's is theirs to see and to end: a token for less needs the permission it takes to make it.
+    pub fn owns(&self, permission: Permission) -> bool {
+        self.is_whole() || self.may_somewhere(permission)
     }
 
     /// The role they have on everything, for people to read.

@@ -1,6 +1,8 @@
 //! `/api/v1/audit`: searching the audit, taking it away as a file, and the hash that proves it later.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -13,15 +15,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::rights::above;
 use super::signed::{From, Signed};
-use super::{Asked, ConsoleState, Cursor, Limit, Problem};
+use super::{Asked, ConsoleState, Cursor, Kind, Limit, Problem};
 use crate::access::{Permission, Principal, Target};
 use crate::audit::view::{CSV_HEAD, RowView, csv_line, json_line};
-use crate::audit::{Action, Entry};
+use crate::audit::{Action, Broken, Entry, Mark, verify};
 use crate::store::{AuditSearch, Store, StoreError};
 
 /// The list's name in cursors.
 const LIST: &str = "audit";
+/// When it is worth asking again while somebody else verifies.
+const VERIFIES: Duration = Duration::from_secs(5);
 /// Rows of an export read at once.
 const AT_ONCE: usize = 500;
 
@@ -64,6 +69,13 @@ pub(super) struct Sought {
     gateway: Option<String>,
     /// On which device.
     device: Option<String>,
+    /// On which service of it.
+    service: Option<String>,
+    /// On what else, by its name: a person, a role, a grant.
+    target: Option<String>,
+    /// From which address.
+    #[param(value_type = Option<String>)]
+    address: Option<IpAddr>,
     /// With which result.
     #[param(inline)]
     result: Option<ResultWord>,
@@ -87,10 +99,47 @@ pub(super) struct Wanted {
     /// Before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
+    /// Who.
+    actor: Option<String>,
+    /// What: a whole name (`gateway.add`), or its first word (`gateway`).
+    action: Option<String>,
+    /// On which gateway.
+    gateway: Option<String>,
+    /// On which device.
+    device: Option<String>,
+    /// On which service of it.
+    service: Option<String>,
+    /// On what else, by its name: a person, a role, a grant.
+    target: Option<String>,
+    /// From which address.
+    #[param(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    /// With which result.
+    #[param(inline)]
+    result: Option<ResultWord>,
     /// `jsonl` (the default) or `csv`.
     #[serde(default)]
     #[param(inline)]
     format: Form,
+}
+
+/// What is looked for, of what was asked: a query's parameters stand in one struct, so two have the same fields.
+macro_rules! search_for {
+    ($asked:ident, $who:expr) => {
+        AuditSearch {
+            from: $asked.from,
+            until: $asked.until,
+            actor: $asked.actor,
+            action: $asked.action,
+            gateway: $asked.gateway,
+            device: $asked.device,
+            service: $asked.service,
+            target: $asked.target,
+            address: $asked.address.map(|address| address.to_canonical().to_string()),
+            result: $asked.result.map(|word| format!("{word:?}").to_lowercase()),
+            tenant: tenant_of($who),
+        }
+    };
 }
 
 /// Entries, newest first.
@@ -114,6 +163,27 @@ pub(super) struct Head {
     lost: u64,
 }
 
+/// What is to be found in the chain.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Anchor {
+    /// `SEQ:HASH` of an entry, as `/audit/head` told it earlier: it must still be there.
+    anchor: Option<String>,
+}
+
+/// Whether the chain is whole.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Verified {
+    whole: bool,
+    /// Entries that were followed.
+    rows: Option<i64>,
+    /// `SEQ:HASH` of the last of them: the next anchor.
+    head: Option<String>,
+    /// Where it is broken first.
+    broken: Option<String>,
+}
+
 /// Entries of one's own organisation; of all, and of the server itself, for who stands above them.
 #[utoipa::path(get, path = "/api/v1/audit", params(Sought), responses((status = 200, body = Entries)))]
 pub(super) async fn list(
@@ -122,17 +192,8 @@ pub(super) async fn list(
     Asked(asked): Asked<Sought>,
 ) -> Result<Json<Entries>, Problem> {
     let after = asked.cursor.as_ref().map(place_in).transpose()?;
-    let search = AuditSearch {
-        from: asked.from,
-        until: asked.until,
-        actor: asked.actor,
-        action: asked.action,
-        gateway: asked.gateway,
-        device: asked.device,
-        result: asked.result.map(|word| format!("{word:?}").to_lowercase()),
-        tenant: tenant_of(&who),
-    };
     let limit = asked.limit.get();
+    let search = search_for!(asked, &who);
     let mut rows = state.store.search_audit(&search, after, limit + 1).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
@@ -141,7 +202,7 @@ pub(super) async fn list(
     Ok(Json(Entries { entries: rows.iter().map(RowView::from).collect(), next }))
 }
 
-/// All entries of a time as a file, in the order in which they were written.
+/// The entries that are looked for as a file, in the order in which they were written.
 #[utoipa::path(get, path = "/api/v1/audit/export", params(Wanted), responses(
     (status = 200, description = "The entries.", content((String = "application/jsonl"), (String = "text/csv"))),
 ))]
@@ -151,11 +212,10 @@ pub(super) async fn export(
     From(origin): From,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Response, Problem> {
-    let Wanted { from, until, format } = asked;
+    let format = asked.format;
+    let search = search_for!(asked, &who);
     let entry = Entry::new(Action::AUDIT_EXPORT, &who).from(&origin);
-    let told = |time: Option<Timestamp>| time.map(|time| time.to_string());
-    state.audit.note(entry.with("from", told(from)).with("until", told(until))).await?;
-    let search = AuditSearch { from, until, tenant: tenant_of(&who), ..AuditSearch::default() };
+    state.audit.note(entry.with("sought", search.words())).await?;
     let (kind, name, head) = match format {
         Form::Jsonl => ("application/jsonl", "attachment; filename=\"audit.jsonl\"", ""),
         Form::Csv => ("text/csv; charset=utf-8; header=present", "attachment; filename=\"audit.csv\"", CSV_HEAD),
@@ -172,6 +232,29 @@ pub(super) async fn head(State(state): State<ConsoleState>) -> Result<Json<Head>
     let ends = state.store.audit_ends().await?;
     let (seq, hash) = (ends.end.seq, ends.end.hash.to_string());
     Ok(Json(Head { seq, hash, first: ends.start.seq, lost: state.audit.lost() }))
+}
+
+/// Follows the chain of all entries, of every organisation, and tells whether it is whole: where one was changed, removed
+/// or swapped first, if not. One at a time: it reads all there is.
+#[utoipa::path(get, path = "/api/v1/audit/verify", params(Anchor), responses(
+    (status = 200, body = Verified),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn check(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Asked(asked): Asked<Anchor>,
+) -> Result<Json<Verified>, Problem> {
+    above(&who, Permission::ServerSee)?;
+    let wrong = |why: String| Problem::new(Kind::BadRequest, format!("{why}."));
+    let anchor: Option<Mark> = asked.anchor.map(|text| text.parse()).transpose().map_err(wrong)?;
+    let busy = || Problem::new(Kind::Busy, "Somebody verifies it already.").retry_after(VERIFIES);
+    let _turn = state.memory.verifier().ok_or_else(busy)?;
+    Ok(Json(match verify(&state.store, anchor.as_slice()).await {
+        Ok(whole) => Verified { whole: true, rows: Some(whole.rows), head: Some(whole.end.to_string()), broken: None },
+        Err(Broken::Store(error)) => return Err(error.into()),
+        Err(broken) => Verified { whole: false, rows: None, head: None, broken: Some(broken.to_string()) },
+    }))
 }
 
 /// The organisation whose entries somebody may see; none for who stands above them all.

@@ -18,7 +18,7 @@ const ABOUT: &str = "Everything the server can do. Lists come in pages: hand `ne
 pub(super) struct Operation {
     pub(super) path: String,
     method: String,
-    needs: Needs,
+    pub(super) needs: Needs,
     value: Value,
 }
 
@@ -33,6 +33,16 @@ impl Operation {
             all.extend(methods.into_iter().map(one));
         }
         all
+    }
+
+    /// One that is described by hand.
+    pub(super) fn new(path: &str, method: &str, needs: Needs, value: Value) -> Self {
+        Self { path: path.to_owned(), method: method.to_owned(), needs, value }
+    }
+
+    /// One sentence on what it does.
+    pub(super) fn summary(&self) -> &str {
+        self.value.get("summary").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Method and path.
@@ -137,13 +147,18 @@ fn response(status: u16) -> Value {
     }
     let kinds = Kind::ALL.iter().map(|kind| kind.facts()).filter(|(known, ..)| known.as_u16() == status);
     let meanings: Vec<String> = kinds.map(|(_, code, meaning)| format!("`{code}`: {meaning}")).collect();
-    let problem = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
-    let mut response = json!({"description": meanings.join(" "), "content": {PROBLEM_JSON: problem}});
+    let mut response = problem(&meanings.join(" "));
     if matches!(status, 429 | 503) {
         let text = "Seconds after which it is worth trying again.";
         response["headers"] = json!({"Retry-After": {"description": text, "schema": {"type": "integer"}}});
     }
     response
+}
+
+/// An answer that is a problem.
+pub(super) fn problem(description: &str) -> Value {
+    let schema = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
+    json!({"description": description, "content": {PROBLEM_JSON: schema}})
 }
 
 /// The whole description.

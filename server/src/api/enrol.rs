@@ -35,7 +35,7 @@ async fn enrol(
     }
     let mut response = match answer {
         Ok(Answer::Enrolled(enrolled)) => Json(*enrolled).into_response(),
-        Ok(Answer::Pending(after)) => {
+        Ok(Answer::Pending { after, .. }) => {
             let told = serde_json::json!({ "status": "pending" });
             (StatusCode::ACCEPTED, [(RETRY_AFTER, HeaderValue::from(after.as_secs()))], Json(told)).into_response()
         }
@@ -59,6 +59,13 @@ async fn note(
         Ok(Answer::Enrolled(enrolled)) => {
             let actor = Actor::new(ActorKind::Gateway, enrolled.name.as_str());
             audit.note(Entry::new(action, actor).from(&origin).on(Target::gateway(&enrolled.name))).await
+        }
+        Ok(Answer::Pending { new: Some(one), .. }) => {
+            let proposed = request.name.as_ref().map_or("", |name| name.as_str());
+            let entry = Entry::new(Action::ENROLMENT_ASK, Actor::new(ActorKind::Stranger, proposed)).from(&origin);
+            let entry = entry.within(one.tenant).on(Target::new("enrolment", one.id.number()));
+            audit.note_stranger(entry.with("key", one.key.to_string()).with("public_key", one.public_key.clone()));
+            Ok(())
         }
         Err(error @ (EnrolError::Refused | EnrolError::Declined | EnrolError::NotRenewed | EnrolError::Slow(_))) => {
             let claimed = request.name.as_ref().map_or("", |name| name.as_str());

@@ -111,15 +111,23 @@ pub(super) async fn keys(
     let (within, paged) = asked.split();
     let tenant = place(&state, &who, &within, Permission::GatewayEdit).await?;
     let all = state.store.provisioning_keys().await?.into_iter().filter(|key| key.tenant == tenant);
-    let all = all.map(|key| KeyShown {
-        name: key.name.to_string(),
-        uses: key.uses,
-        used: key.used,
-        created: Moment(key.created),
-        expires: Moment(key.expires),
-    });
-    let (keys, next) = page("provisioning-keys", &paged, all, |key| key.name.clone())?;
+    let (keys, next) = page("provisioning-keys", &paged, all.map(shown), |key| key.name.clone())?;
     Ok(Json(Keys { keys, next }))
+}
+
+/// One key.
+#[utoipa::path(get, path = "/api/v1/provisioning-keys/{key}", params(("key" = String, Path), Within),
+    responses((status = 200, body = KeyShown)))]
+pub(super) async fn one_key(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(name): Named<GatewayName>,
+    Asked(within): Asked<Within>,
+) -> Result<Json<KeyShown>, Problem> {
+    let tenant = place(&state, &who, &within, Permission::GatewayEdit).await?;
+    let mut all = state.store.provisioning_keys().await?.into_iter();
+    let key = all.find(|key| key.tenant == tenant && key.name == name);
+    key.map(|key| Json(shown(key))).ok_or_else(Problem::not_found)
 }
 
 /// Makes a key. Routers that show it wait until somebody accepts them.
@@ -144,7 +152,8 @@ pub(super) async fn add_key(
     if !state.store.add_provisioning_key(&key, &word).await? {
         return Err(Problem::conflict("There is a key of this name already."));
     }
-    let entry = Entry::new(Action::KEY_ADD, &who).from(&origin).on(Thing::new("provisioning-key", &key.name));
+    let entry =
+        Entry::new(Action::KEY_ADD, &who).from(&origin).on(Thing::new("provisioning-key", &key.name)).within(tenant);
     state.audit.note(entry.with("uses", key.uses)).await?;
     let made = KeyMade { name: key.name.to_string(), key: word.expose().to_owned(), expires: Moment(expires) };
     Ok((StatusCode::CREATED, Json(made)))
@@ -164,7 +173,8 @@ pub(super) async fn remove_key(
     if !state.store.remove_provisioning_key(tenant, &name).await? {
         return Err(Problem::not_found());
     }
-    let entry = Entry::new(Action::KEY_REMOVE, &who).from(&origin).on(Thing::new("provisioning-key", &name));
+    let entry =
+        Entry::new(Action::KEY_REMOVE, &who).from(&origin).on(Thing::new("provisioning-key", &name)).within(tenant);
     state.audit.note(entry).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -185,6 +195,17 @@ pub(super) async fn list(
     Ok(Json(Queue { enrolments, next }))
 }
 
+/// One router that waits.
+#[utoipa::path(get, path = "/api/v1/enrolments/{enrolment}", params(("enrolment" = String, Path)),
+    responses((status = 200, body = Waiting)))]
+pub(super) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(number): Named<i64>,
+) -> Result<Json<Waiting>, Problem> {
+    Ok(Json(waiting(theirs(&state, &who, number).await?)))
+}
+
 /// Makes a router a gateway; it hears so when it next asks.
 #[utoipa::path(post, path = "/api/v1/enrolments/{enrolment}/accept", params(("enrolment" = String, Path)),
     request_body = Acceptance, responses((status = 204)))]
@@ -198,7 +219,8 @@ pub(super) async fn accept(
     let one = theirs(&state, &who, number).await?;
     decided(state.store.accept_enrolment(one.id, asked.name.as_ref(), Timestamp::now()).await?)?;
     let name = asked.name.or(one.label).map(|name| name.to_string());
-    let entry = Entry::new(Action::ENROLMENT_ACCEPT, &who).from(&origin).on(Thing::new("enrolment", number));
+    let entry =
+        Entry::new(Action::ENROLMENT_ACCEPT, &who).from(&origin).on(Thing::new("enrolment", number)).within(one.tenant);
     state.audit.note(entry.with("name", name).with("public_key", one.public_key)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -214,7 +236,8 @@ pub(super) async fn refuse(
     let (Signed(who), From(origin)) = by;
     let one = theirs(&state, &who, number).await?;
     decided(state.store.refuse_enrolment(one.id).await?)?;
-    let entry = Entry::new(Action::ENROLMENT_REFUSE, &who).from(&origin).on(Thing::new("enrolment", number));
+    let entry =
+        Entry::new(Action::ENROLMENT_REFUSE, &who).from(&origin).on(Thing::new("enrolment", number)).within(one.tenant);
     state.audit.note(entry.with("public_key", one.public_key)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -239,6 +262,16 @@ fn decided(decided: Decided) -> Result<(), Problem> {
 /// As a text, which no reader of JSON rounds, and which sorts like the number.
 fn key_of(number: i64) -> String {
     format!("{number:020}")
+}
+
+fn shown(key: ProvisioningKey) -> KeyShown {
+    KeyShown {
+        name: key.name.to_string(),
+        uses: key.uses,
+        used: key.used,
+        created: Moment(key.created),
+        expires: Moment(key.expires),
+    }
 }
 
 fn waiting(one: Enrolment) -> Waiting {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use jiff::Timestamp;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -38,6 +40,8 @@ struct Inner {
     once: Once,
     turn: Turn,
     followers: Cache<String, Arc<Semaphore>>,
+    verifier: Arc<Semaphore>,
+    began: Timestamp,
 }
 
 impl Memory {
@@ -45,7 +49,18 @@ impl Memory {
     pub fn new(requests_per_second: u32) -> Self {
         let (rates, once) = (Rates::new(requests_per_second), Once::new());
         let followers = Cache::builder().max_capacity(FOLLOWERS).time_to_idle(FORGOTTEN).build();
-        Self { inner: Arc::new(Inner { rates, once, turn: Turn(Arc::new(Semaphore::new(1))), followers }) }
+        let (turn, verifier) = (Turn(Arc::new(Semaphore::new(1))), Arc::new(Semaphore::new(1)));
+        Self { inner: Arc::new(Inner { rates, once, turn, followers, verifier, began: Timestamp::now() }) }
+    }
+
+    /// Since when the server runs.
+    pub(super) fn began(&self) -> Timestamp {
+        self.inner.began
+    }
+
+    /// The turn to verify the audit; none while somebody has it.
+    pub(super) fn verifier(&self) -> Option<OwnedSemaphorePermit> {
+        self.inner.verifier.clone().try_acquire_owned().ok()
     }
 
     /// A place to follow the events at; none if this person has all of theirs.
@@ -85,13 +100,18 @@ async fn passed(state: &ConsoleState, rule: &Rule, request: Request, next: Next)
         }
         who = Some(found);
     }
+    let told = who.clone().filter(|_| !parts.method.is_safe()).map(|who| (who, parts.clone()));
     let asked = parts.headers.clone();
     let once = parts.method == http::Method::POST && parts.headers.contains_key(once::KEY);
     let request = Request::from_parts(parts, body);
     let response = match who {
-        Some(who) if once => memory.once.answer(person(&who), request, next).await?,
+        Some(who) if once => memory.once.answer(credential(&who), request, next).await?,
         _ => next.run(request).await,
     };
+    // A handler that looks at the thing first says no later than the gate does; it is no less a try.
+    if let Some((who, parts)) = told.filter(|_| response.status() == StatusCode::FORBIDDEN) {
+        note_denied(state, &who, &parts);
+    }
     Ok(unless_known(&asked, response))
 }
 
@@ -117,12 +137,19 @@ fn note_denied(state: &ConsoleState, who: &Principal, parts: &http::request::Par
     }
     let what = format!("{} {}", parts.method, parts.uri.path());
     let entry = Entry::new(Action::ACCESS_DENY, who).from(&super::signed::origin(parts)).denied(what);
-    // Anybody who has signed in can bring this about, as often as they like.
-    state.audit.note_stranger(entry);
+    state.audit.note_denied(entry);
 }
 
 fn person(who: &Principal) -> String {
     who.user.to_string()
+}
+
+/// Whose keys a request's `Idempotency-Key` is among. A token for less than its owner may is shown nothing of its owner's.
+fn credential(who: &Principal) -> String {
+    if who.is_whole() {
+        return person(who);
+    }
+    format!("{}/{:?}", who.user, who.credential)
 }
 
 fn too_many(wait: Duration) -> Problem {

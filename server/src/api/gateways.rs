@@ -154,7 +154,7 @@ pub(super) async fn add(
     if added.is_none() {
         return Err(Problem::conflict("This name is taken on the server; choose another one."));
     }
-    let entry = Entry::new(Action::GATEWAY_ADD, &who).from(&origin).on(Thing::gateway(&new.name));
+    let entry = Entry::new(Action::GATEWAY_ADD, &who).from(&origin).on(Thing::gateway(&new.name)).within(tenant);
     state.audit.note(entry.with("by", if new.secret { "secret" } else { "claim code" })).await?;
     Ok((StatusCode::CREATED, Json(proof)))
 }

@@ -2,6 +2,7 @@
 
 mod account_pages;
 mod audit;
+mod beside;
 mod describe;
 mod devices;
 pub mod enrol;
@@ -20,10 +21,12 @@ mod paging;
 mod problem;
 mod rates;
 mod rights;
+mod server;
 mod session;
 mod sign_in_pages;
 mod signed;
 pub mod stream;
+mod streams;
 mod table;
 mod traffic;
 mod view_only;
@@ -120,9 +123,11 @@ fn gateways_table(table: Table) -> Table {
         .add("POST /api/v1/gateways/{gateway}/revoke", On(GatewayEdit), routes!(gateways::revoke))
         .add("POST /api/v1/gateways/{gateway}/replace", On(GatewayEdit), routes!(gateways::replace))
         .add("GET /api/v1/provisioning-keys", Here(GatewayEdit), routes!(enrolments::keys))
+        .add("GET /api/v1/provisioning-keys/{key}", Here(GatewayEdit), routes!(enrolments::one_key))
         .add("POST /api/v1/provisioning-keys", Here(GatewayEdit), routes!(enrolments::add_key))
         .add("DELETE /api/v1/provisioning-keys/{key}", Here(GatewayEdit), routes!(enrolments::remove_key))
         .add("GET /api/v1/enrolments", Here(GatewayEdit), routes!(enrolments::list))
+        .add("GET /api/v1/enrolments/{enrolment}", Here(GatewayEdit), routes!(enrolments::one))
         .add("POST /api/v1/enrolments/{enrolment}/accept", Here(GatewayEdit), routes!(enrolments::accept))
         .add("POST /api/v1/enrolments/{enrolment}/refuse", Here(GatewayEdit), routes!(enrolments::refuse))
 }
@@ -131,7 +136,7 @@ fn gateways_table(table: Table) -> Table {
 fn people_table(table: Table) -> Table {
     use Needs::{May, SignedIn};
     use Permission::{PeopleEdit, PeopleSee};
-    use rights::people;
+    use rights::{own, people};
     table
         .add("GET /api/v1/people", May(PeopleSee), routes!(people::list))
         .add("POST /api/v1/people", May(PeopleEdit), routes!(people::add))
@@ -141,18 +146,31 @@ fn people_table(table: Table) -> Table {
         .add("POST /api/v1/people/{person}/link", May(PeopleEdit), routes!(people::make_link))
         .add("GET /api/v1/people/{person}/sessions", May(PeopleEdit), routes!(people::sessions))
         .add("DELETE /api/v1/people/{person}/sessions", May(PeopleEdit), routes!(people::sign_out))
+        .add("DELETE /api/v1/people/{person}/sessions/{session}", May(PeopleEdit), routes!(people::end_one))
+        // One's own account, which no token changes.
+        .add("POST /api/v1/me/password", SignedIn, routes!(own::password))
+        .add("GET /api/v1/me/second-factor", SignedIn, routes!(own::factor))
+        .add("POST /api/v1/me/second-factor", SignedIn, routes!(own::offer))
+        .add("POST /api/v1/me/second-factor/confirm", SignedIn, routes!(own::confirm))
+        .add("POST /api/v1/me/second-factor/remove", SignedIn, routes!(own::give_up))
+        .add("POST /api/v1/me/recovery-codes", SignedIn, routes!(own::renew))
         .add("GET /api/v1/me/sessions", SignedIn, routes!(people::own_sessions))
         .add("DELETE /api/v1/me/sessions/{session}", SignedIn, routes!(people::end_own))
 }
 
 /// What was done, and what happens.
 fn audit_table(table: Table) -> Table {
-    use Needs::{Here, SignedIn};
-    use Permission::{AuditExport, AuditSee};
+    use Needs::{Here, May, SignedIn};
+    use Permission::{AuditExport, AuditSee, ServerSee};
     table
         .add("GET /api/v1/audit", Here(AuditSee), routes!(audit::list))
         .add("GET /api/v1/audit/head", Here(AuditSee), routes!(audit::head))
         .add("GET /api/v1/audit/export", Here(AuditExport), routes!(audit::export))
+        .add("GET /api/v1/audit/verify", May(ServerSee), routes!(audit::check))
+        .add("GET /api/v1/server", May(ServerSee), routes!(server::show))
+        // One's own; those of others with audit.see, ended with people.edit.
+        .add("GET /api/v1/streams", SignedIn, routes!(streams::list))
+        .add("DELETE /api/v1/streams/{stream}", SignedIn, routes!(streams::cut))
         // Tells what device.see, gateway.see and audit.see allow.
         .add("GET /api/v1/events", SignedIn, routes!(events::follow))
 }
@@ -163,7 +181,7 @@ fn rights_table(table: Table) -> Table {
     use Permission::{
         GrantEdit, GrantSee, PeopleEdit, PeopleSee, RoleEdit, SettingsEdit, SettingsSee, TenantEdit, TenantSee,
     };
-    use rights::{accounts, grants, groups, me, roles, tenants, tokens};
+    use rights::{accounts, grants, groups, me, roles, settings, tenants, tokens};
     table
         .add("GET /api/v1/me", SignedIn, routes!(me::show))
         .add("POST /api/v1/me/may", SignedIn, routes!(me::may))
@@ -175,6 +193,7 @@ fn rights_table(table: Table) -> Table {
         .add("DELETE /api/v1/roles/{role}", May(RoleEdit), routes!(roles::remove))
         .add("GET /api/v1/groups", May(PeopleSee), routes!(groups::list))
         .add("POST /api/v1/groups", May(PeopleEdit), routes!(groups::add))
+        .add("GET /api/v1/groups/{group}", May(PeopleSee), routes!(groups::one))
         .add("DELETE /api/v1/groups/{group}", May(PeopleEdit), routes!(groups::remove))
         .add("PUT /api/v1/groups/{group}/members/{member}", May(PeopleEdit), routes!(groups::join))
         .add("DELETE /api/v1/groups/{group}/members/{member}", May(PeopleEdit), routes!(groups::leave))
@@ -185,15 +204,20 @@ fn rights_table(table: Table) -> Table {
         // One's own; others' with token.see, token.edit; making one with token.create or, for an account, token.edit.
         .add("GET /api/v1/tokens", SignedIn, routes!(tokens::list))
         .add("POST /api/v1/tokens", SignedIn, routes!(tokens::add))
+        .add("GET /api/v1/tokens/{token}", SignedIn, routes!(tokens::one))
         .add("DELETE /api/v1/tokens/{token}", SignedIn, routes!(tokens::remove))
         .add("GET /api/v1/service-accounts", May(PeopleSee), routes!(accounts::list))
         .add("POST /api/v1/service-accounts", May(PeopleEdit), routes!(accounts::add))
+        .add("GET /api/v1/service-accounts/{account}", May(PeopleSee), routes!(accounts::one))
         .add("DELETE /api/v1/service-accounts/{account}", May(PeopleEdit), routes!(accounts::remove))
         .add("GET /api/v1/tenants", May(TenantSee), routes!(tenants::list))
         .add("POST /api/v1/tenants", May(TenantEdit), routes!(tenants::add))
+        .add("GET /api/v1/tenants/{tenant}", May(TenantSee), routes!(tenants::one))
         .add("DELETE /api/v1/tenants/{tenant}", May(TenantEdit), routes!(tenants::remove))
         .add("GET /api/v1/branding", May(SettingsSee), routes!(tenants::branding))
         .add("PUT /api/v1/branding", May(SettingsEdit), routes!(tenants::brand))
+        .add("GET /api/v1/settings", May(SettingsSee), routes!(settings::show))
+        .add("PUT /api/v1/settings", May(SettingsEdit), routes!(settings::change))
 }
 
 /// What was carried, and what may be.
@@ -225,6 +249,11 @@ fn visits_table(table: Table) -> Table {
 /// The routes of the API as they are declared.
 pub fn api_routes(state: &ConsoleState) -> Vec<Route> {
     api(state).routes().to_vec()
+}
+
+/// One page of all routes below `/api/v1`: method and path, what it needs of who asks, what it does.
+pub fn routes_page(state: &ConsoleState) -> Vec<(String, String, String)> {
+    api(state).page()
 }
 
 /// Everything on the console's host but the links of gateways and the raw streams, which are merged into this router:

@@ -61,6 +61,7 @@ kinds! {
     TooLarge = PAYLOAD_TOO_LARGE "too-large" "The body is longer than this address takes.";
     NotJson = UNSUPPORTED_MEDIA_TYPE "not-json" "The body must be application/json.";
     Unprocessable = UNPROCESSABLE_ENTITY "unprocessable" "The body is JSON, but says something that cannot be.";
+    NotWebSocket = UPGRADE_REQUIRED "not-a-websocket" "The address is for WebSockets (RFC 6455): ask with `Upgrade: websocket`.";
     NeedsIfMatch = PRECONDITION_REQUIRED "needs-if-match" "Send If-Match with the ETag you have read, so that no change of others is undone.";
     SlowDown = TOO_MANY_REQUESTS "slow-down" "Too many requests or attempts; Retry-After says when to come back.";
     Internal = INTERNAL_SERVER_ERROR "internal" "The server could not do its work.";

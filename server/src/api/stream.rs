@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::header::ORIGIN;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use linkspan_protocol::message::ServiceKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_tungstenite::tungstenite::Message;
@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::view_only::{Filter, Refused};
+use super::{Kind, Problem};
 use crate::access::ClientAddress;
 use crate::edge::body::Body;
 use crate::edge::doors::{Broken, DeviceStream, Doors, Permit, Purpose, Wish};
@@ -30,7 +31,7 @@ use crate::edge::limits;
 use crate::edge::listener::House;
 use crate::edge::pages::{self, Form};
 use crate::edge::target::Site;
-use crate::edge::upgrade::{self, Socket, Subprotocol};
+use crate::edge::upgrade::{self, NotWebSocket, Socket, Subprotocol};
 
 /// Where a raw stream is asked for.
 pub const PATH: &str = "/api/v1/devices/{device}/services/{service}/stream";
@@ -50,6 +51,33 @@ pub fn routes<D: Doors>(site: &Site, doors: D, house: House) -> Router {
     Router::new().route(PATH, get(open::<D>)).with_state(Arc::new(streams))
 }
 
+/// What came of a request that does not become a stream.
+enum No {
+    Fault(Fault),
+    NotWebSocket(NotWebSocket),
+}
+
+impl From<Fault> for No {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl No {
+    fn answer(self) -> axum::response::Response {
+        let told = match self {
+            Self::Fault(fault) => return pages::answer_as(&fault, Form::Json).map(AxumBody::new).into_response(),
+            Self::NotWebSocket(told) => told,
+        };
+        // The headers say how it is done, the body what was wrong.
+        let (mut parts, _) = told.answer().into_parts();
+        let kind = if parts.status == StatusCode::UPGRADE_REQUIRED { Kind::NotWebSocket } else { Kind::BadRequest };
+        let problem = Problem::new(kind, format!("{told}.")).into_response();
+        parts.headers.extend(problem.headers().clone());
+        axum::response::Response::from_parts(parts, problem.into_body())
+    }
+}
+
 async fn open<D: Doors>(
     State(streams): State<Arc<Streams<D>>>,
     Path((device, service)): Path<(String, String)>,
@@ -57,7 +85,7 @@ async fn open<D: Doors>(
     mut request: Request<AxumBody>,
 ) -> axum::response::Response {
     let opened = streams.open((&device, &service), client, &mut request).await;
-    opened.unwrap_or_else(|fault| pages::answer_as(&fault, Form::Json)).map(AxumBody::new).into_response()
+    opened.map_or_else(No::answer, |response| response.map(AxumBody::new).into_response())
 }
 
 impl<D: Doors> Streams<D> {
@@ -66,9 +94,9 @@ impl<D: Doors> Streams<D> {
         (device, service): (&str, &str),
         client: IpAddr,
         request: &mut Request<AxumBody>,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, No> {
         if !comes_from(request.headers(), &self.console_origin) {
-            return Err(Fault::ForbiddenOrigin);
+            return Err(Fault::ForbiddenOrigin.into());
         }
         let visitor = self.doors.on_console(request.headers()).await.map_err(|Broken| Fault::Internal)?;
         let visitor = visitor.ok_or(Fault::SignIn)?;
@@ -80,13 +108,17 @@ impl<D: Doors> Streams<D> {
         let filter = match self.doors.may(&visitor, &found, service, Purpose::Stream) {
             Permit::Full => None,
             Permit::View if service.kind == ServiceKind::Vnc => Some(Mutex::new(Filter::default())),
-            Permit::View | Permit::Refused => return Err(Fault::NotAllowed),
-            Permit::Unknown => return Err(Fault::Unknown),
+            no => {
+                let (visitor, device, service) = (&visitor, &found, &service.name);
+                let (purpose, deadline) = (Purpose::Stream, limits::OPEN);
+                self.doors.turned_away(&Wish { visitor, client, purpose, device, service, deadline });
+                return Err(if no == Permit::Unknown { Fault::Unknown } else { Fault::NotAllowed }.into());
+            }
         };
         let service = service.name.clone();
         let (response, promised) = match upgrade::accept(request, Subprotocol::Offered("binary")) {
             Ok(accepted) => accepted,
-            Err(not_websocket) => return Ok(not_websocket.answer()),
+            Err(not_websocket) => return Err(No::NotWebSocket(not_websocket)),
         };
         let wish = Wish {
             visitor: &visitor,

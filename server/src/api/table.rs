@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::{ConsoleState, describe, gate};
+use super::{ConsoleState, beside, describe, gate};
 use crate::access::Permission;
 
 /// What a route needs of who asks.
@@ -105,8 +105,21 @@ impl Table {
         &self.routes
     }
 
+    /// Every route below `/api/v1`, what it needs and what it does, also of those that are answered elsewhere.
+    pub(super) fn page(&self) -> Vec<(String, String, String)> {
+        let all = self.operations.iter().cloned().chain(beside::operations());
+        let mut page: Vec<_> = all.map(|one| (one.line(), one.needs.words(), one.summary().to_owned())).collect();
+        page.sort_by(|(one, ..), (other, ..)| {
+            one.split_once(' ')
+                .map(|(method, path)| (path, method))
+                .cmp(&other.split_once(' ').map(|(method, path)| (path, method)))
+        });
+        page
+    }
+
     /// The router, and the description of what it answers.
     pub(super) fn finish(self) -> (Router<ConsoleState>, Value) {
-        (self.router, describe::document(self.operations, self.schemas))
+        let operations = self.operations.into_iter().chain(beside::operations()).collect();
+        (self.router, describe::document(operations, self.schemas))
     }
 }

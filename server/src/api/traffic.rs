@@ -73,6 +73,17 @@ pub(super) struct CapView {
     lifted_until: Option<Timestamp>,
 }
 
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Form {
+    /// A page.
+    #[default]
+    Json,
+    /// A sheet of all.
+    Csv,
+}
+
 /// What is asked for.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -91,7 +102,9 @@ pub(super) struct TrafficAsked {
     /// Only this person.
     person: Option<String>,
     /// `csv` for a sheet of all rows instead of a page of JSON.
-    format: Option<String>,
+    #[serde(default)]
+    #[param(inline)]
+    format: Form,
     /// How many entries at most.
     #[serde(default)]
     #[param(inline)]
@@ -162,7 +175,7 @@ pub(super) async fn of_gateway(
 
 /// The cap on a gateway's data.
 #[utoipa::path(get, path = "/api/v1/gateways/{gateway}/cap", params(("gateway" = String, Path)),
-    responses((status = 200, body = CapView)))]
+    responses((status = 200, body = CapView, headers(("ETag" = String)))))]
 pub(super) async fn cap(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
@@ -174,7 +187,7 @@ pub(super) async fn cap(
 
 /// Sets the cap on a gateway's data, or lifts it for a time. With nothing in it, there is none.
 #[utoipa::path(put, path = "/api/v1/gateways/{gateway}/cap", params(("gateway" = String, Path), IfMatch),
-    request_body = CapView, responses((status = 200, body = CapView)))]
+    request_body = CapView, responses((status = 200, body = CapView, headers(("ETag" = String)))))]
 pub(super) async fn set_cap(
     State(state): State<ConsoleState>,
     asker: (Signed, From),
@@ -206,7 +219,9 @@ pub(super) async fn set_cap(
 }
 
 /// What was carried, summed up as asked for: pages of JSON, or a sheet.
-#[utoipa::path(get, path = "/api/v1/traffic", params(TrafficAsked), responses((status = 200, body = TrafficRows)))]
+#[utoipa::path(get, path = "/api/v1/traffic", params(TrafficAsked), responses(
+    (status = 200, description = "A page, or a sheet.", content((TrafficRows = "application/json"), (String = "text/csv"))),
+))]
 pub(super) async fn list(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
@@ -215,14 +230,13 @@ pub(super) async fn list(
     let wanted = wanted(&state, &who, &asked).await?;
     let rows = state.store.traffic(&wanted).await?;
     let rows = rows.iter().map(|(key, sum)| row(key, *sum, wanted.by));
-    match asked.format.as_deref() {
-        None | Some("json") => {
+    match asked.format {
+        Form::Json => {
             let paged = Paged { limit: asked.limit, cursor: asked.cursor };
             let (traffic, next) = page("traffic", &paged, rows, order)?;
             Ok(Json(TrafficRows { traffic, next }).into_response())
         }
-        Some("csv") => Ok(sheet(rows)),
-        Some(_) => Err(Problem::new(Kind::BadRequest, "`format` is `json` or `csv`.")),
+        Form::Csv => Ok(sheet(rows)),
     }
 }
 
@@ -269,7 +283,7 @@ fn by(words: &str) -> Result<By, Problem> {
     Ok(by)
 }
 
-/// The gateway, if there is one that they may do this to.
+/// The gateway, if they may do this to it. One that they may not see does not exist; to those that may, it is forbidden.
 async fn find(
     state: &ConsoleState,
     who: &Principal,
@@ -278,8 +292,15 @@ async fn find(
 ) -> Result<Gateway, Problem> {
     let all = state.store.gateways().await?;
     let found = all.into_iter().find(|gateway| gateway.name == *name && gateway.tenant == who.tenant);
-    let found = found.filter(|gateway| who.may(permission, &Target::Gateway(gateway.tenant, gateway.id)));
-    found.ok_or_else(Problem::not_found)
+    let found = found.ok_or_else(Problem::not_found)?;
+    let target = Target::Gateway(found.tenant, found.id);
+    let sees =
+        [Permission::GatewaySee, Permission::TrafficSee].into_iter().any(|permission| who.may(permission, &target));
+    match (who.may(permission, &target), sees) {
+        (true, _) => Ok(found),
+        (false, true) => Err(Problem::forbidden()),
+        (false, false) => Err(Problem::not_found()),
+    }
 }
 
 async fn kept(state: &ConsoleState, name: &GatewayName) -> Result<CapView, Problem> {

@@ -132,6 +132,7 @@ pub(super) async fn list(
 ) -> Result<Json<Visits>, Problem> {
     let host = (!who.may_here(Permission::VisitSee)).then_some(who.user);
     let mut all = state.store.visits(who.tenant, host).await?;
+    all.retain(|_| host.is_none() || who.owns(Permission::VisitCreate));
     let key = |visit: &Visit| format!("{:020}.{}", visit.created.as_millisecond(), visit.id);
     all.sort_by_key(key);
     let (visits, next) = page("visits", &paged, all, key)?;
@@ -219,7 +220,7 @@ pub(super) async fn revoke(
     Named(id): Named<VisitId>,
 ) -> Result<StatusCode, Problem> {
     let visit = known(&state, &who, id).await?;
-    if visit.host != who.user && !who.may_here(Permission::VisitRevoke) {
+    if !is_host(&who, &visit) && !who.may_here(Permission::VisitRevoke) {
         return Err(Problem::forbidden());
     }
     state.store.revoke_visit(id, &who.name).await?;
@@ -307,7 +308,11 @@ async fn known(state: &ConsoleState, who: &Principal, id: VisitId) -> Result<Vis
     let sees = [Permission::VisitSee, Permission::VisitApprove, Permission::VisitRevoke];
     let all = sees.into_iter().any(|permission| who.may_here(permission));
     let visit = state.store.visit(who.tenant, id).await?;
-    visit.filter(|visit| all || visit.host == who.user).ok_or_else(Problem::not_found)
+    visit.filter(|visit| all || is_host(who, visit)).ok_or_else(Problem::not_found)
+}
+
+fn is_host(who: &Principal, visit: &Visit) -> bool {
+    visit.host == who.user && who.owns(Permission::VisitCreate)
 }
 
 /// Looks at what can be judged without the device; the times.

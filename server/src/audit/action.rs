@@ -94,6 +94,8 @@ actions! {
     TENANT_REMOVE = "tenant.remove";
     /// A gateway was added.
     GATEWAY_ADD = "gateway.add";
+    /// A router with a provisioning key began to wait for a decision.
+    ENROLMENT_ASK = "enrolment.ask";
     /// A router became a gateway, with a claim code or a provisioning key; or was refused.
     GATEWAY_ENROL = "gateway.enrol";
     /// A gateway got a new certificate in place of its old one; or was refused.
@@ -124,6 +126,8 @@ actions! {
     STREAM_BEGIN = "stream.begin";
     /// A stream to a service ended.
     STREAM_END = "stream.end";
+    /// Somebody ended a stream of their own or of others.
+    STREAM_CUT = "stream.cut";
     /// Somebody uses a device's pages; noted once in a while.
     PAGE_OPEN = "page.open";
     /// A connection that carried pages ended.

@@ -203,6 +203,13 @@ impl Entry {
         Self { target, ..self }
     }
 
+    /// It concerns this organisation, whoever did it: its people may read the entry.
+    #[must_use]
+    pub fn within(mut self, tenant: TenantId) -> Self {
+        self.actor.tenant = Some(tenant);
+        self
+    }
+
     /// With this outcome.
     #[must_use]
     pub fn outcome(self, outcome: Outcome) -> Self {

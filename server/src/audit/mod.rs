@@ -18,6 +18,7 @@ mod verify;
 pub mod view;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -66,7 +67,18 @@ struct Inner {
     looking: Semaphore,
     looked: Mutex<Option<Instant>>,
     strangers: Mutex<Flood>,
+    denied: Mutex<Flood>,
+    forwarding: Mutex<BTreeMap<&'static str, Forwarding>>,
     task: Mutex<Option<JoinSet<()>>>,
+}
+
+/// How it stands with a destination that entries are sent on to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The last entry that it took.
+    pub seq: i64,
+    /// Why it does not take the next ones, if it does not.
+    pub failing: Option<String>,
 }
 
 /// What the writer and those who write have in common.
@@ -93,8 +105,9 @@ impl Audit {
         let mut task = JoinSet::new();
         task.spawn(Writer::new(store, shared.clone()).run(jobs));
         let (looking, looked, task) = (Semaphore::new(1), Mutex::default(), Mutex::new(Some(task)));
-        let strangers = Mutex::new(Flood::new(std::time::Instant::now()));
-        Self { inner: Arc::new(Inner { queue, shared, looking, looked, strangers, task }) }
+        let flood = || Mutex::new(Flood::new(std::time::Instant::now()));
+        let (strangers, denied, forwarding) = (flood(), flood(), Mutex::default());
+        Self { inner: Arc::new(Inner { queue, shared, looking, looked, strangers, denied, forwarding, task }) }
     }
 
     /// Writes an entry, and waits until it is on disk.
@@ -111,16 +124,40 @@ impl Audit {
         }
     }
 
-    /// Writes down what a stranger tried, or what anybody tries in vain, some time soon. Of a flood of attempts only some
-    /// are written, with how many more there were.
+    /// Writes down what a stranger tried, some time soon. Of a flood of attempts only some are written, with how many more
+    /// there were.
     pub fn note_stranger(&self, entry: Entry) {
-        let admitted =
-            self.inner.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(std::time::Instant::now());
+        self.note_some(&self.inner.strangers, entry);
+    }
+
+    /// Writes down what somebody tried in vain who has signed in, in the same way. Strangers who make a flood hide nothing
+    /// of it, nor the other way round.
+    pub fn note_denied(&self, entry: Entry) {
+        self.note_some(&self.inner.denied, entry);
+    }
+
+    fn note_some(&self, flood: &Mutex<Flood>, entry: Entry) {
+        let admitted = flood.lock().unwrap_or_else(PoisonError::into_inner).admit(std::time::Instant::now());
         match admitted {
             Some(0) => self.note_later(entry),
             Some(more) => self.note_later(entry.with("attempts_left_out", more)),
             None => {}
         }
+    }
+
+    /// Keeps in mind how it stands with sending entries on to a destination.
+    pub(crate) fn tell_forwarding(&self, destination: &'static str, forwarding: Forwarding) {
+        self.inner.forwarding.lock().unwrap_or_else(PoisonError::into_inner).insert(destination, forwarding);
+    }
+
+    /// How it stands with each destination that entries are sent on to.
+    pub fn forwarding(&self) -> BTreeMap<&'static str, Forwarding> {
+        self.inner.forwarding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the last entry could be written.
+    pub fn is_failing(&self) -> bool {
+        self.inner.shared.failing.load(Ordering::Acquire)
     }
 
     /// Whether entries can be written: asked before something is changed that must stand here. While they cannot, one

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use linkspan_protocol::id::{DeviceName, GatewayName};
 use moka::sync::Cache;
 
 use super::{Action, Audit, Carried, Entry, Origin, Target};
+use crate::access::Principal;
 use crate::edge::doors::Purpose;
 use crate::traffic::{Ending, Passage, StreamEnd};
 
@@ -36,6 +38,22 @@ impl Streams {
         self.audit.note_later(entry(action, passage));
     }
 
+    /// A stream was wished for, and is not theirs to have.
+    pub fn denied(&self, passage: &Passage) {
+        self.audit.note_denied(not_begun(passage).denied("not allowed"));
+    }
+
+    /// A stream could not be opened. Somebody may try again and again.
+    pub fn failed(&self, passage: &Passage, why: &str) {
+        self.audit.note_denied(not_begun(passage).failed(why));
+    }
+
+    /// Somebody asked for a device that they may not even know of.
+    pub fn unknown(&self, who: &Principal, gateway: &GatewayName, device: &DeviceName) {
+        let entry = Entry::new(Action::ACCESS_DENY, who).on(Target::device(gateway, device));
+        self.audit.note_denied(entry.denied("may not know of this device"));
+    }
+
     /// A stream has ended.
     pub fn ended(&self, end: &StreamEnd<'_>) {
         let action = match end.passage.purpose {
@@ -56,6 +74,14 @@ impl Streams {
         let key = format!("{:?}\0{device}\0{service}", who.credential);
         self.visits.entry(key).or_insert(()).is_fresh()
     }
+}
+
+fn not_begun(passage: &Passage) -> Entry {
+    let action = match passage.purpose {
+        Purpose::Stream => Action::STREAM_BEGIN,
+        Purpose::Page => Action::PAGE_OPEN,
+    };
+    entry(action, passage)
 }
 
 fn entry(action: Action, passage: &Passage) -> Entry {

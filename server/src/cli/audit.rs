@@ -1,6 +1,7 @@
 //! `linkspan-server audit …`
 
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -66,6 +67,15 @@ pub(crate) struct Sought {
     /// On which device.
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+    /// On which service of it.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// On what else, by its name: a person, a role, a grant.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// From which address.
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
     /// `ok`, `denied` or `failed`.
     #[arg(long, value_parser = ["ok", "denied", "failed"])]
     result: Option<String>,
@@ -82,8 +92,9 @@ pub(crate) enum Form {
 
 impl From<Sought> for AuditSearch {
     fn from(sought: Sought) -> Self {
-        let Sought { from, until, actor, action, gateway, device, result } = sought;
-        Self { from, until, actor, action, gateway, device, result, tenant: None }
+        let Sought { from, until, actor, action, gateway, device, service, target, address, result } = sought;
+        let address = address.map(|address| address.to_canonical().to_string());
+        Self { from, until, actor, action, gateway, device, service, target, address, result, tenant: None }
     }
 }
 
@@ -115,7 +126,8 @@ fn line(Row { record, .. }: &Row) -> String {
 
 async fn export(store: &Store, search: &AuditSearch, format: Form) -> Result<(), Exit> {
     let audit = Audit::start(store.clone());
-    let noted = audit.note(Entry::new(Action::AUDIT_EXPORT, Actor::shell())).await;
+    let entry = Entry::new(Action::AUDIT_EXPORT, Actor::shell());
+    let noted = audit.note(entry.with("sought", search.words())).await;
     audit.close().await;
     noted.map_err(|error| Exit::new(UNAVAILABLE, error))?;
     let written = |result: std::io::Result<()>| match result {

@@ -142,6 +142,9 @@ pub trait Doors: Clone + Send + Sync + 'static {
         purpose: Purpose,
     ) -> Permit;
 
+    /// The visitor wished for this, and may not have it: for whoever keeps a record.
+    fn turned_away(&self, wish: &Wish<'_, Self::Visitor, Self::Gateway>);
+
     /// Asks the gateway for a stream, without waiting for its answer.
     fn open(&self, wish: &Wish<'_, Self::Visitor, Self::Gateway>) -> Result<Self::Stream, NoStream>;
 

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::config;
 use crate::edge::tls::{Certificates, GatewayCa, PublicKey, TlsError, pem};
-use crate::store::{Arrival, Fingerprint, GatewayId, Issue, Landing, Store, StoreError};
+use crate::store::{Arrival, Enrolment, Fingerprint, GatewayId, Issue, Landing, Store, StoreError};
 use pace::Pace;
 
 /// Requests looked at once: each costs a signature's check and a look into the database.
@@ -35,8 +35,13 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 pub enum Answer {
     /// Its certificate.
     Enrolled(Box<Enrolled>),
-    /// Nobody has decided yet; ask again after this.
-    Pending(Duration),
+    /// Nobody has decided yet.
+    Pending {
+        /// Ask again after this.
+        after: Duration,
+        /// What waits, where it asks for the first time.
+        new: Option<Box<Enrolment>>,
+    },
 }
 
 /// Why it hears nothing good.
@@ -164,11 +169,18 @@ impl Desk {
                 if new {
                     info!(%from, label = request.name.as_ref().map(GatewayName::as_str), "a router waits for a decision");
                 }
-                Ok(Answer::Pending(ASK_AGAIN))
+                let new = if new { self.waiting(public_key.as_str()).await? } else { None };
+                Ok(Answer::Pending { after: ASK_AGAIN, new })
             }
             Landing::Accepted(id, name) => self.certify(id, name, key).await,
             Landing::Refused => Err(EnrolError::Declined),
         }
+    }
+
+    /// What waits in a queue under this public key.
+    async fn waiting(&self, public_key: &str) -> Result<Option<Box<Enrolment>>, StoreError> {
+        let all = self.inner.store.enrolments().await?;
+        Ok(all.into_iter().find(|one| one.public_key == public_key).map(Box::new))
     }
 
     async fn renew(&self, request: &EnrolRequest, shown: &Fingerprint, key: &PublicKey) -> Result<Answer, EnrolError> {

@@ -41,7 +41,7 @@ permissions! {
     ShellOpen "shell.open" "Open a shell on a device (SSH)."
     StreamOpen "stream.open" "Use a device's other services as raw streams."
     GatewaySee "gateway.see" "See which gateways there are, and whether they are connected."
-    GatewayEdit "gateway.edit" "Add, rename, replace and remove gateways."
+    GatewayEdit "gateway.edit" "Add, replace, revoke and remove gateways."
     ConfigEdit "config.edit" "Change what gateways are configured to do."
     TrafficSee "traffic.see" "See how much traffic there was."
     TrafficEdit "traffic.edit" "Set bounds for traffic."

@@ -37,7 +37,7 @@ use sqlx::{Connection as _, Sqlite};
 use tokio::sync::watch;
 
 pub use admins::Taken;
-pub use audit::{AuditEnds, AuditSearch};
+pub use audit::{AuditEnds, AuditSearch, Concerned};
 pub use claims::Claim;
 pub use devices::Device;
 pub use enrolments::{Arrival, Decided, Enrolment, EnrolmentId, Landing, ProvisioningKey};

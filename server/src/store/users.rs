@@ -254,6 +254,13 @@ impl Store {
         Ok(row.is_some_and(|(required,)| required != 0))
     }
 
+    /// Whether a tenant wants a second factor of everybody.
+    pub async fn requires_second_factor(&self, tenant: TenantId) -> Result<bool, StoreError> {
+        let sql = "SELECT second_factor FROM tenants WHERE id = $1";
+        let row: Option<(i64,)> = sqlx::query_as(sql).bind(tenant.0).fetch_optional(&self.pool).await?;
+        Ok(row.is_some_and(|(required,)| required != 0))
+    }
+
     /// Has a tenant want a second factor of everybody, or no longer.
     pub async fn require_second_factor(&self, tenant: TenantId, required: bool) -> Result<(), StoreError> {
         let sql = "UPDATE tenants SET second_factor = $2 WHERE id = $1";

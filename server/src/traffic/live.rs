@@ -42,6 +42,8 @@ pub struct Passage {
 pub struct Live {
     /// What it is for.
     pub passage: Passage,
+    /// Counts the streams of this run of the server.
+    pub number: u64,
     /// When it was opened.
     pub began: Timestamp,
     since: Instant,
@@ -56,10 +58,11 @@ pub struct Live {
 }
 
 impl Live {
-    pub(super) fn new(passage: Passage, resetter: Resetter) -> Self {
+    pub(super) fn new(passage: Passage, number: u64, resetter: Resetter) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             passage,
+            number,
             began: Timestamp::now(),
             since: Instant::now(),
             up: zero(),

@@ -65,10 +65,15 @@ impl Traffic {
         if let Some(noted) = &self.inner.noted {
             noted.begun(&passage);
         }
-        let live = Arc::new(Live::new(passage, stream.resetter()));
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let live = Arc::new(Live::new(passage, number, stream.resetter()));
         self.open_now().insert(number, live.clone());
         Metered::new(Way::new(stream, packed), live, number, self.clone())
+    }
+
+    /// What is noted down of streams, where anything is.
+    pub fn noted(&self) -> Option<&Streams> {
+        self.inner.noted.as_ref()
     }
 
     /// Ends at once each open stream that `which` picks, and says why to both its ends. Returns how many there were.

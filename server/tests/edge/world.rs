@@ -96,6 +96,8 @@ impl Doors for TestDoors {
         }
     }
 
+    fn turned_away(&self, _: &Wish<'_, Person, ()>) {}
+
     fn open(&self, wish: &Wish<'_, Person, ()>) -> Result<Stream, NoStream> {
         let device = wish.device.report.name.clone();
         let target = driver::Target { device, service: wish.service.clone(), deadline: wish.deadline, packed: false };

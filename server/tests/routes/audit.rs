@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use linkspan_server::audit::{Action, Actor, ActorKind, Entry, verify};
+use linkspan_server::audit::{Action, Actor, ActorKind, Entry, Origin, Target, verify};
 use serde_json::Value;
 
 use crate::house::{House, PASSWORD};
@@ -118,4 +118,91 @@ async fn while_the_audit_cannot_be_written_nobody_is_let_in() {
     let answer = house.sign_in_as("viewer", PASSWORD, b"x").await;
     assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not-recorded".into()));
     assert_eq!(house.ask("GET /api/v1/devices", Some(&token), None).await.status, StatusCode::OK, "looking goes on");
+}
+
+/// Whoever stands above all organisations acts in them under the eyes of their people.
+#[tokio::test]
+async fn an_organisation_sees_what_others_do_in_it_and_to_it() {
+    let house = House::new().await;
+    let (above, admin, other) =
+        (house.token("system-admin").await, house.token("admin").await, house.token("other-admin").await);
+    let line = "POST /api/v1/people/other-admin/link?tenant=other";
+    assert_eq!(house.ask(line, Some(&above), Some("{}")).await.status, StatusCode::CREATED);
+    let theirs = entries(&house, &other, "?action=person.link").await;
+    assert_eq!(theirs[0]["actor"], "system-admin", "who made a link with which one becomes their admin");
+    assert_eq!(entries(&house, &admin, "?action=person.link").await, Vec::<Value>::new());
+
+    // A router, a stranger and a command line do not say whose it is.
+    for (kind, name) in [(ActorKind::Gateway, "site12"), (ActorKind::Stranger, "site12"), (ActorKind::Shell, "root")] {
+        let entry = Entry::new(Action::GATEWAY_ENROL, Actor::new(kind, name)).on(Target::gateway("site12"));
+        house.state.audit.note(entry).await.unwrap();
+    }
+    let entry = Entry::new(Action::PERSON_PASSWORD, Actor::shell()).on(Target::new("person", "other-admin"));
+    house.state.audit.note(entry).await.unwrap();
+    assert_eq!(entries(&house, &admin, "?action=gateway.enrol").await.len(), 3);
+    assert_eq!(entries(&house, &admin, "?action=person.password").await.len(), 0);
+    assert_eq!(entries(&house, &other, "?action=person.password").await.len(), 1);
+    verify(&house.store, &[]).await.unwrap();
+}
+
+/// What a handler refuses is a try as much as what the gate in front of it refuses.
+#[tokio::test]
+async fn who_reaches_above_themselves_is_noted() {
+    let house = House::new().await;
+    let (admin, above) = (house.token("admin").await, house.token("system-admin").await);
+    for line in ["POST /api/v1/people/system-admin/link", "POST /api/v1/tenants"] {
+        let body = if line.ends_with("tenants") { r#"{"name":"mine"}"# } else { "{}" };
+        assert_eq!(house.ask(line, Some(&admin), Some(body)).await.status, StatusCode::FORBIDDEN);
+    }
+    house.state.audit.note(Entry::new(Action::SERVER_START, Actor::system())).await.unwrap();
+    let denied = entries(&house, &above, "?result=denied&actor=admin").await;
+    let tried: Vec<&str> = denied.iter().map(|entry| entry["reason"].as_str().unwrap()).collect();
+    assert_eq!(tried, ["POST /api/v1/tenants", "POST /api/v1/people/system-admin/link"]);
+}
+
+#[tokio::test]
+async fn an_export_holds_what_is_looked_for() {
+    let house = House::new().await;
+    let token = house.token("admin").await;
+    for (name, service) in [("plc1", "web"), ("plc1", "ssh"), ("plc2", "ssh")] {
+        let actor = Actor::new(ActorKind::Person, "anna").of_tenant(linkspan_server::rights::TenantId::DEFAULT);
+        let from = Origin { address: Some([192, 0, 2, 9].into()), client: None };
+        let entry = Entry::new(Action::STREAM_BEGIN, actor).from(&from).on(Target::service("site12", name, service));
+        house.state.audit.note(entry).await.unwrap();
+    }
+    for (sought, lines) in [
+        ("device=plc1", 2),
+        ("device=plc1&service=ssh", 1),
+        ("target=plc1", 2),
+        ("address=192.0.2.9", 3),
+        ("address=%3A%3Affff%3A192.0.2.9", 3),
+        ("address=192.0.2.10", 0),
+        ("gateway=site12&actor=anna&action=stream&result=ok", 3),
+        ("until=2000-01-01T00:00:00Z", 0),
+    ] {
+        let file = house.ask(&format!("GET /api/v1/audit/export?{sought}"), Some(&token), None).await;
+        assert_eq!(file.body.lines().count(), lines, "{sought}: {}", file.body);
+        assert_eq!(entries(&house, &token, &format!("?{sought}")).await.len(), lines, "{sought}");
+    }
+    let noted = &entries(&house, &token, "?action=audit.export").await[7];
+    assert_eq!(noted["details"]["sought"]["device"], "plc1", "what was taken away");
+    let bad = house.ask("GET /api/v1/audit/export?address=here", Some(&token), None).await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_chain_is_verified_over_the_api_by_who_stands_above() {
+    let house = House::new().await;
+    let (above, admin) = (house.token("system-admin").await, house.token("admin").await);
+    let ask = async |query: &str| house.ask(&format!("GET /api/v1/audit/verify{query}"), Some(&above), None).await;
+    let whole = ask("").await.json();
+    assert_eq!((&whole["whole"], &whole["broken"]), (&true.into(), &Value::Null), "{whole}");
+    let anchor = whole["head"].as_str().unwrap();
+    assert_eq!(ask(&format!("?anchor={anchor}")).await.json()["whole"], true);
+    let forged = anchor.replace(|c: char| c.is_ascii_alphabetic(), "0");
+    let broken = ask(&format!("?anchor={forged}")).await.json();
+    assert!(broken["whole"] == false && broken["broken"].as_str().unwrap().contains("anchor"), "{broken}");
+    assert_eq!(ask("?anchor=x").await.status, StatusCode::BAD_REQUEST);
+    let refused = house.ask("GET /api/v1/audit/verify", Some(&admin), None).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
 }

@@ -76,3 +76,17 @@ async fn keys_for_many_routers_are_made_and_removed() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
     }
 }
+
+#[tokio::test]
+async fn the_server_says_how_it_is_doing_to_who_stands_above() {
+    let house = House::new().await;
+    let (above, admin) = (house.token("system-admin").await, house.token("admin").await);
+    let shown = house.ask("GET /api/v1/server", Some(&above), None).await.json();
+    assert_eq!((&shown["gateways"], &shown["gateways_online"], &shown["streams"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(shown["version"], env!("CARGO_PKG_VERSION"));
+    assert!(
+        shown["started"].is_string() && shown["audit"]["writable"] == true && shown["audit"]["lost"] == 0,
+        "{shown}"
+    );
+    assert_eq!(house.ask("GET /api/v1/server", Some(&admin), None).await.status, StatusCode::FORBIDDEN);
+}

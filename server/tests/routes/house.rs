@@ -13,7 +13,7 @@ use linkspan_server::api::{ConsoleState, Memory, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
 use linkspan_server::events::Events;
-use linkspan_server::store::{NewUser, Store, UserKind};
+use linkspan_server::store::{Arrival, NewUser, Store, UserKind};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -72,6 +72,51 @@ impl House {
             memory: Memory::new(0),
         };
         Self { router: console_router(state.clone()), state, store, closing, _dir: dir }
+    }
+
+    /// Puts one of everything into the first organisation: what stands for it in a path, and its name or identity.
+    pub(crate) async fn furnish(&self) -> Vec<(&'static str, String)> {
+        let (admin, viewer) = (self.token("admin").await, self.token("viewer").await);
+        let make = async |line: &str, body: &str| {
+            let answer = self.ask(line, Some(&admin), Some(body)).await;
+            assert!(answer.status.is_success(), "{line}: {}", answer.body);
+            if answer.body.is_empty() { Value::Null } else { answer.json() }
+        };
+        make("POST /api/v1/roles", r#"{"name":"fitter","permissions":["device.see"]}"#).await;
+        make("POST /api/v1/groups", r#"{"name":"crew"}"#).await;
+        make("PUT /api/v1/groups/crew/members/viewer", "{}").await;
+        let grant = r#"{"to":{"user":"viewer"},"role":"viewer","scope":{"kind":"device","device":"plc1"}}"#;
+        let grant = make("POST /api/v1/grants", grant).await;
+        make("POST /api/v1/service-accounts", r#"{"name":"robot"}"#).await;
+        let token = make("POST /api/v1/tokens", r#"{"name":"line 3","account":"robot"}"#).await;
+        let visit =
+            r#"{"guest":"Vendor","device":"plc1","service":"web","reason":"repair","until":"UNTIL","approval":true}"#;
+        let until = Timestamp::now() + std::time::Duration::from_secs(3600);
+        let visit = make("POST /api/v1/visits", &visit.replace("UNTIL", &until.to_string())).await;
+        let key = make("POST /api/v1/provisioning-keys", r#"{"name":"batch","uses":3}"#).await;
+        let key = Secret::new(key["key"].as_str().unwrap());
+        let arrival = Arrival { key: &key, public_key: "k", label: None, address: "192.0.2.9", agent: "test/1" };
+        self.store.land(arrival, Timestamp::now()).await.unwrap();
+        let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+        let enrolment = &make("GET /api/v1/enrolments", "{}").await["enrolments"][0];
+        let sessions = self.ask("GET /api/v1/me/sessions", Some(&viewer), None).await.json();
+        vec![
+            ("account", "robot".into()),
+            ("device", "plc1".into()),
+            ("enrolment", text(enrolment, "id")),
+            ("gateway", "site12".into()),
+            ("grant", text(&grant, "id")),
+            ("group", "crew".into()),
+            ("key", "batch".into()),
+            ("member", "viewer".into()),
+            ("person", "viewer".into()),
+            ("role", "fitter".into()),
+            ("service", "web".into()),
+            ("session", text(&sessions["sessions"][0], "id")),
+            ("tenant", "other".into()),
+            ("token", text(&token, "id")),
+            ("visit", text(&visit["visit"], "id")),
+        ]
     }
 
     /// With a limit of requests per second.

@@ -6,5 +6,6 @@ mod events;
 mod gateways;
 mod house;
 mod matrix;
+mod own;
 mod people;
 mod refused;

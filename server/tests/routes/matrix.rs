@@ -3,8 +3,10 @@
 //! the difference before you believe it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use linkspan_server::api::api_routes;
+use jiff::Timestamp;
+use linkspan_server::api::{api_routes, routes_page};
 
 use crate::house::{EVERYBODY, House};
 
@@ -31,45 +33,51 @@ async fn what_changes_something_is_closed_to_strangers() {
         let (method, path) = route.line.split_once(' ').unwrap();
         // Signing in, and what a link for one use or a gateway's proof opens.
         let open = matches!(route.needs, linkspan_server::api::Needs::Nothing);
-        let answer = house.ask(&format!("{method} {}", filled(path)), None, Some("{}")).await;
+        let answer = house.ask(&format!("{method} {}", filled(path, &[])), None, Some("{}")).await;
         assert_eq!(answer.status == 401, !open, "{}: {}", route.line, answer.status);
     }
 }
 
 async fn measured() -> String {
+    let soon = (Timestamp::now() + Duration::from_secs(3600)).to_string();
     let mut columns = Vec::new();
     let mut routes = Vec::new();
     for name in EVERYBODY {
         // A house for each: what one of them removes is there for the next.
         let house = House::new().await;
+        let things = house.furnish().await;
         let token = if name == "stranger" { None } else { Some(house.token(name).await) };
         routes = api_routes(&house.state);
         // First what only looks, then what changes, then what removes, one's own session last.
         let rank = |line: &str| match line.split_once(' ').unwrap() {
-            ("DELETE", "/api/v1/session") => 4,
-            ("DELETE", _) => 3,
+            ("DELETE", "/api/v1/session") => 3,
+            ("DELETE", _) => 4,
             ("GET", _) => 1,
             _ => 2,
         };
         routes.sort_by_key(|route| (rank(route.line), route.line));
+        // What lies in something is removed before it.
+        let removals = routes.partition_point(|route| rank(route.line) < 3);
+        routes[removals..].reverse();
         let mut column = Vec::new();
         for route in &routes {
             let (method, path) = route.line.split_once(' ').unwrap();
-            let body = (method != "GET").then_some("{}");
-            let answer = house.ask(&format!("{method} {}", filled(path)), token.as_deref(), body).await;
+            let body = (method != "GET").then(|| body(route.line).replace("UNTIL", &soon));
+            let answer =
+                house.ask(&format!("{method} {}", filled(path, &things)), token.as_deref(), body.as_deref()).await;
             assert!(answer.status.as_u16() < 500, "{name} {}: {}", route.line, answer.body);
             column.push(answer.status.as_u16());
         }
         columns.push(column);
     }
-    let mut text = format!("{:<64}", "route, asked for what is there, with If-Match: * and a body {}");
+    let mut text = format!("{:<66}", "route, asked for what is there, with If-Match: * and a good body");
     for name in EVERYBODY {
         let _ = write!(text, "{name:>14}");
     }
     text.push('\n');
     let mut lines: Vec<String> = Vec::new();
     for (number, route) in routes.iter().enumerate() {
-        let mut line = format!("{:<64}", route.line);
+        let mut line = format!("{:<66}", route.line);
         for column in &columns {
             let _ = write!(line, "{:>14}", column[number]);
         }
@@ -79,20 +87,67 @@ async fn measured() -> String {
     text + &lines.join("\n") + "\n"
 }
 
-/// The path of something that is there, where the houses have one; of something that is not, elsewhere.
-fn filled(path: &str) -> String {
+/// A body with which the route does something, so that what stands in the snapshot is what a role may, and not what is
+/// wrong with the request.
+fn body(line: &str) -> &'static str {
+    match line {
+        "POST /api/v1/enrolments/{enrolment}/accept" => r#"{"name":"site77"}"#,
+        "POST /api/v1/gateways" => r#"{"name":"site7"}"#,
+        "POST /api/v1/grants" => r#"{"to":{"user":"viewer"},"role":"viewer","scope":{"kind":"everything"}}"#,
+        "POST /api/v1/groups" | "POST /api/v1/tenants" => r#"{"name":"new"}"#,
+        "POST /api/v1/me/may" => r#"{"permission":"device.see"}"#,
+        "POST /api/v1/me/password" => r#"{"present":"correct horse battery","new":"a much better battery"}"#,
+        "POST /api/v1/me/second-factor/confirm" => r#"{"code":"000000","present":"correct horse battery"}"#,
+        "POST /api/v1/me/second-factor/remove" | "POST /api/v1/me/recovery-codes" => r#"{"code":"000000"}"#,
+        "POST /api/v1/people" => r#"{"name":"nora"}"#,
+        "POST /api/v1/service-accounts" => r#"{"name":"printer"}"#,
+        "POST /api/v1/provisioning-keys" => r#"{"name":"more","uses":2}"#,
+        "POST /api/v1/roles" => r#"{"name":"looker","permissions":["device.see"]}"#,
+        "POST /api/v1/session" => r#"{"name":"viewer","password":"correct horse battery"}"#,
+        "POST /api/v1/tokens" => r#"{"name":"script"}"#,
+        "POST /api/v1/visit" => r#"{"token":"lsv_nothing"}"#,
+        "POST /api/v1/visits" => {
+            r#"{"guest":"Vendor","device":"plc1","service":"web","reason":"repair","until":"UNTIL"}"#
+        }
+        "PUT /api/v1/branding" => r##"{"title":"Works","colour":"#004488"}"##,
+        "PUT /api/v1/people/{person}" => r#"{"role":"viewer"}"#,
+        "PUT /api/v1/roles/{role}" => r#"{"permissions":["device.see"]}"#,
+        "PUT /api/v1/settings" => r#"{"second_factor":"optional"}"#,
+        _ => "{}",
+    }
+}
+
+/// The page of all routes, for people: made from the table, so that it is never another one.
+#[tokio::test]
+async fn the_page_of_routes_is_the_one_in_the_documentation() {
+    let house = House::new().await;
+    let mut page = String::from(ABOUT);
+    for (line, needs, what) in routes_page(&house.state) {
+        let _ = writeln!(page, "| `{line}` | {needs} | {} |", what.replace('|', "\\|"));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/routes.md");
+    if std::env::var_os("LINKSPAN_SNAPSHOT").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page, "docs/routes.md: LINKSPAN_SNAPSHOT=1 writes it anew");
+}
+
+const ABOUT: &str = "# The routes of the API
+
+Made from the table of routes; [api.md](api.md) says how they are used, [access.md](access.md) who has which permission.
+`signed in` needs no permission of its own: it shows and changes one's own things, and those of others as far as the
+permissions for that reach. *In one's own organisation* wants the permission on all of it, *on what the path names* on that
+one thing; elsewhere it is enough to have it on something, and the answer holds no more than that. What may not be seen is 404.
+
+| route | needs | does |
+|---|---|---|
+";
+
+/// The path of something that is there; of something that is not, where the houses have none.
+fn filled(path: &str, things: &[(&'static str, String)]) -> String {
     let mut filled = path.to_owned();
-    for (name, value) in [
-        ("{device}", "plc1"),
-        ("{gateway}", "site12"),
-        ("{service}", "web"),
-        ("{user}", "viewer"),
-        ("{person}", "viewer"),
-        ("{name}", "viewer"),
-        ("{tenant}", "other"),
-        ("{month}", "2026-01"),
-    ] {
-        filled = filled.replace(name, value);
+    for (name, value) in things {
+        filled = filled.replace(&format!("{{{name}}}"), value);
     }
     while let (Some(begin), Some(end)) = (filled.find('{'), filled.find('}')) {
         filled.replace_range(begin..=end, "0000000000000001");

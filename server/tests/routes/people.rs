@@ -43,6 +43,14 @@ async fn a_person_is_added_changed_signed_out_and_removed() {
     let viewer = house.token("viewer").await;
     let sessions = house.ask("GET /api/v1/people/viewer/sessions", Some(&admin), None).await;
     assert_eq!(sessions.json()["sessions"].as_array().unwrap().len(), 1);
+    let another = house.token("viewer").await;
+    let all = house.ask("GET /api/v1/people/viewer/sessions?limit=1", Some(&admin), None).await.json();
+    assert!(all["next"].is_string(), "{all}");
+    let line = format!("DELETE /api/v1/people/viewer/sessions/{}", all["sessions"][0]["id"].as_str().unwrap());
+    assert_eq!(house.ask(&line, Some(&admin), None).await.status, 204);
+    assert_eq!(house.ask(&line, Some(&admin), None).await.status, 404, "it has ended");
+    assert_eq!(house.ask("GET /api/v1/session", Some(&another), None).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(house.ask("GET /api/v1/session", Some(&viewer), None).await.status, StatusCode::OK, "the older one");
     assert_eq!(house.ask("DELETE /api/v1/people/viewer/sessions", Some(&admin), None).await.status, 204);
     assert_eq!(house.ask("GET /api/v1/session", Some(&viewer), None).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(house.ask("DELETE /api/v1/people/nora", Some(&admin), None).await.status, StatusCode::NO_CONTENT);

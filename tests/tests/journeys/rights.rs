@@ -90,6 +90,62 @@ async fn cut(mut stream: RawStream, since: Instant, within: Duration, what: &str
     assert!(lasted < within, "{what}: cut after {lasted:?}");
 }
 
+/// Whoever looks after people sees what is open, ends it, and each of these can be read later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_seen_and_ended_over_the_api() {
+    let people = People::new().await;
+    let admin = people.site.token.clone();
+    let (tina, otto) = (people.person("tina", Role::Technician).await, people.person("otto", Role::Operator).await);
+    let stream = people.stream(&tina).await;
+    let mut own = people.stream(&admin).await;
+    let open = async |token: &str| {
+        let all = people.api(token, Method::GET, "/api/v1/streams", Value::Null).await;
+        all["streams"].as_array().unwrap().clone()
+    };
+    assert_eq!(open(&otto).await, Vec::<Value>::new(), "not his");
+    let hers = open(&tina).await;
+    assert_eq!((hers.len(), &hers[0]["who"], &hers[0]["device"]), (1, &json!("tina"), &json!("plc1")));
+    assert_eq!((&hers[0]["up"], &hers[0]["down"], &hers[0]["purpose"]), (&json!(10), &json!(10), &json!("stream")));
+    assert_eq!(open(&admin).await.len(), 2);
+    let path = format!("/api/v1/streams/{}", hers[0]["id"].as_str().unwrap());
+    let refused = api(&people.site, &otto, Method::DELETE, &path, Value::Null).await.unwrap_err();
+    assert!(refused.to_string().starts_with("404"), "{refused}");
+    let since = Instant::now();
+    people.api(&admin, Method::DELETE, &path, Value::Null).await;
+    cut(stream, since, HERE, "ended by the admin").await;
+    own.send(b"still here").await.unwrap();
+    assert_eq!(own.receive_exactly(10).await.unwrap(), b"still here");
+
+    // A screen that may only be looked at, and what is not allowed at all, leave their traces too.
+    let rig = &people.site.rig;
+    let refused = RawStream::open(&rig.https().unwrap(), &rig.console(), &otto, "plc1", "echo").await;
+    assert!(refused.is_err());
+    until("the audit has it all", PATIENCE, async || {
+        let all = people.api(&admin, Method::GET, "/api/v1/audit?action=stream&device=plc1", Value::Null).await;
+        let all: Vec<_> = all["entries"]
+            .as_array()
+            .context("entries")?
+            .iter()
+            .map(|e| {
+                format!(
+                    "{} {} {}",
+                    e["actor"].as_str().unwrap_or_default(),
+                    e["action"].as_str().unwrap_or_default(),
+                    e["result"].as_str().unwrap_or_default()
+                )
+            })
+            .collect();
+        for wanted in
+            ["admin stream.cut ok", "tina stream.end denied", "otto stream.begin denied", "tina stream.begin ok"]
+        {
+            ensure!(all.iter().any(|one| one == wanted), "{wanted} is not in {all:?}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 /// threats.md, rows 16 and 20: a right that is taken away while a stream is open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_within_a_second_when_the_right_to_it_ends() {

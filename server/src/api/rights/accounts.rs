@@ -61,6 +61,21 @@ pub(in crate::api) async fn list(
     Ok(Json(Accounts { accounts, next }))
 }
 
+/// One service account.
+#[utoipa::path(get, path = "/api/v1/service-accounts/{account}", params(("account" = String, Path), Within),
+    responses((status = 200, body = AccountView)))]
+pub(in crate::api) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(name): Named<UserName>,
+    Asked(within): Asked<Within>,
+) -> Result<Json<AccountView>, Problem> {
+    let tenant = place(&state, &who, &within, Permission::PeopleSee).await?;
+    let accounts = state.store.members(tenant, UserKind::Service).await?;
+    let account = accounts.into_iter().find(|account| account.name == name.as_str());
+    account.map(|account| Json(view(account))).ok_or_else(Problem::not_found)
+}
+
 /// Makes a service account; then `POST /api/v1/tokens` with its name makes it a token.
 #[utoipa::path(post, path = "/api/v1/service-accounts", params(Within), request_body = AccountSent,
     responses((status = 201, body = AccountView)))]
@@ -87,7 +102,8 @@ pub(in crate::api) async fn add(
     if state.store.add_member(account, role, &who.name).await?.is_none() {
         return Err(Problem::conflict("This name is taken on the server; choose another one."));
     }
-    let entry = Entry::new(Action::ACCOUNT_ADD, &who).from(&origin).on(Thing::new("service-account", &name));
+    let entry =
+        Entry::new(Action::ACCOUNT_ADD, &who).from(&origin).on(Thing::new("service-account", &name)).within(tenant);
     state.audit.note(entry.with("role", new.role)).await?;
     let made = state.store.member(tenant, &name).await?.ok_or_else(Problem::not_found)?;
     Ok((StatusCode::CREATED, Json(view(made))))
@@ -108,7 +124,8 @@ pub(in crate::api) async fn remove(
     let account = accounts.into_iter().find(|account| account.name == name.as_str()).ok_or_else(Problem::not_found)?;
     check_above(&state, &who, tenant, account.id).await?;
     gone(state.store.remove_user(&name).await?)?;
-    let entry = Entry::new(Action::ACCOUNT_REMOVE, &who).from(&origin).on(Thing::new("service-account", &name));
+    let entry =
+        Entry::new(Action::ACCOUNT_REMOVE, &who).from(&origin).on(Thing::new("service-account", &name)).within(tenant);
     state.audit.note(entry).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -127,7 +127,7 @@ pub(in crate::api) async fn add(
     let id = id.ok_or_else(|| Problem::conflict("The organisation has as many grants as it can; use groups."))?;
     let grant = state.store.grant(tenant, id).await?.ok_or_else(Problem::not_found)?;
     let view = view(grant, &state.store.gateways().await?);
-    let entry = Entry::new(Action::GRANT_ADD, &who).from(&origin).on(Thing::new("grant", id));
+    let entry = Entry::new(Action::GRANT_ADD, &who).from(&origin).on(Thing::new("grant", id)).within(tenant);
     state.audit.note(told(entry, &view)).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -147,7 +147,7 @@ pub(in crate::api) async fn remove(
     check_own(&who, tenant, grant.permissions, &grant.scope, &grant.when)?;
     gone(state.store.remove_grant(tenant, id).await?)?;
     let view = view(grant, &state.store.gateways().await?);
-    let entry = Entry::new(Action::GRANT_REMOVE, &who).from(&origin).on(Thing::new("grant", id));
+    let entry = Entry::new(Action::GRANT_REMOVE, &who).from(&origin).on(Thing::new("grant", id)).within(tenant);
     state.audit.note(told(entry, &view)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

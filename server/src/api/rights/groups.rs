@@ -52,6 +52,21 @@ pub(in crate::api) async fn list(
     Ok(Json(Groups { groups, next }))
 }
 
+/// One group.
+#[utoipa::path(get, path = "/api/v1/groups/{group}", params(("group" = String, Path), Within),
+    responses((status = 200, body = GroupView)))]
+pub(in crate::api) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(name): Named<String>,
+    Asked(within): Asked<Within>,
+) -> Result<Json<GroupView>, Problem> {
+    let tenant = place(&state, &who, &within, Permission::PeopleSee).await?;
+    let group = state.store.groups(tenant).await?.into_iter().find(|group| group.name == name);
+    let group = group.ok_or_else(Problem::not_found)?;
+    Ok(Json(GroupView { name: group.name, members: group.members }))
+}
+
 /// Makes a group.
 #[utoipa::path(post, path = "/api/v1/groups", params(Within), request_body = NewGroup,
     responses((status = 201, body = GroupView)))]
@@ -71,7 +86,7 @@ pub(in crate::api) async fn add(
     if state.store.add_group(tenant, &new.name).await?.is_none() {
         return Err(Problem::conflict("There is a group of this name already."));
     }
-    let entry = Entry::new(Action::GROUP_ADD, &who).from(&origin).on(Thing::new("group", &new.name));
+    let entry = Entry::new(Action::GROUP_ADD, &who).from(&origin).on(Thing::new("group", &new.name)).within(tenant);
     state.audit.note(entry).await?;
     Ok((StatusCode::CREATED, Json(GroupView { name: new.name, members: Vec::new() })))
 }
@@ -91,7 +106,8 @@ pub(in crate::api) async fn remove(
     let tenant = place(&state, &who, &within, Permission::PeopleEdit).await?;
     match state.store.remove_group(tenant, &name).await? {
         Removal::Removed => {
-            let entry = Entry::new(Action::GROUP_REMOVE, &who).from(&origin).on(Thing::new("group", &name));
+            let entry =
+                Entry::new(Action::GROUP_REMOVE, &who).from(&origin).on(Thing::new("group", &name)).within(tenant);
             state.audit.note(entry).await?;
             Ok(StatusCode::NO_CONTENT)
         }
@@ -117,7 +133,7 @@ pub(in crate::api) async fn join(
     if !state.store.add_to_group(tenant, &group, user.id).await? {
         return Err(Problem::not_found());
     }
-    let entry = Entry::new(Action::GROUP_JOIN, &who).from(&origin).on(Thing::new("group", &group));
+    let entry = Entry::new(Action::GROUP_JOIN, &who).from(&origin).on(Thing::new("group", &group)).within(tenant);
     state.audit.note(entry.with("member", member.to_string())).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -137,7 +153,7 @@ pub(in crate::api) async fn leave(
     let user = state.store.member(tenant, &member).await?.ok_or_else(Problem::not_found)?;
     check_group(&state, &who, tenant, id).await?;
     gone(state.store.remove_from_group(tenant, &group, user.id).await?)?;
-    let entry = Entry::new(Action::GROUP_LEAVE, &who).from(&origin).on(Thing::new("group", &group));
+    let entry = Entry::new(Action::GROUP_LEAVE, &who).from(&origin).on(Thing::new("group", &group)).within(tenant);
     state.audit.note(entry.with("member", member.to_string())).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,8 +4,10 @@ pub(super) mod accounts;
 pub(super) mod grants;
 pub(super) mod groups;
 pub(super) mod me;
+pub(super) mod own;
 pub(super) mod people;
 pub(super) mod roles;
+pub(super) mod settings;
 mod shapes;
 pub(super) mod tenants;
 pub(super) mod tokens;
@@ -81,6 +83,11 @@ pub(super) fn gone(taken: Taken) -> Result<(), Problem> {
              for good, and have them choose a password.",
         )),
     }
+}
+
+/// Whether they may do what concerns the server as a whole.
+pub(super) fn above(who: &Principal, permission: Permission) -> Result<(), Problem> {
+    if who.may(permission, &Target::Server) { Ok(()) } else { Err(Problem::forbidden()) }
 }
 
 /// Nobody grants, or takes from others, what they do not have themselves: on all of it, and for as long.

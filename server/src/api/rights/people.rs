@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, IfMatch, Named, Paged, Problem, Strict, Tagged, page};
+use super::own::in_person;
 use super::shapes::Moment;
 use super::{PagedWithin, Within, check_above, check_own, gone, place};
 use crate::access::{Permission, Principal};
@@ -93,10 +94,12 @@ pub(in crate::api) struct SessionView {
     agent: Option<String>,
 }
 
-/// Sessions, the one used last first.
+/// Sessions, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct Sessions {
     sessions: Vec<SessionView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
 /// The people, by name.
@@ -143,7 +146,7 @@ pub(in crate::api) async fn add(
     if state.store.add_member(person, role, &who.name).await?.is_none() {
         return Err(Problem::conflict("This name is taken on the server; choose another one."));
     }
-    note(&state, Action::PERSON_ADD, (&who, &origin), &name, |entry| entry.with("role", new.role)).await?;
+    note(&state, Action::PERSON_ADD, (&who, &origin, tenant), &name, |entry| entry.with("role", new.role)).await?;
     let person = found(&state, tenant, &name).await?;
     Ok((StatusCode::CREATED, Json(link(&state, &person).await?)))
 }
@@ -165,7 +168,7 @@ pub(in crate::api) async fn edit(
     check_above(&state, &who, tenant, id).await?;
     let role = role(&state, &who, tenant, new.role.as_deref()).await?;
     gone(state.store.set_role(id, role, &who.name).await?)?;
-    note(&state, Action::PERSON_CHANGE, (&who, &origin), &name, |entry| entry.with("role", new.role)).await?;
+    note(&state, Action::PERSON_CHANGE, (&who, &origin, tenant), &name, |entry| entry.with("role", new.role)).await?;
     Ok(Tagged(view(found(&state, tenant, &name).await?)))
 }
 
@@ -186,7 +189,7 @@ pub(in crate::api) async fn remove(
     }
     check_above(&state, &who, tenant, person.id).await?;
     gone(state.store.remove_user(&name).await?)?;
-    note(&state, Action::PERSON_REMOVE, (&who, &origin), &name, |entry| entry).await?;
+    note(&state, Action::PERSON_REMOVE, (&who, &origin, tenant), &name, |entry| entry).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -208,23 +211,45 @@ pub(in crate::api) async fn make_link(
         state.access.remove_second_factor(person.id).await?;
     }
     let told = |entry: Entry| entry.with("second_factor_taken_away", asked.second_factor);
-    note(&state, Action::PERSON_LINK, (&who, &origin), &name, told).await?;
+    note(&state, Action::PERSON_LINK, (&who, &origin, tenant), &name, told).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
 /// Where a person is signed in.
-#[utoipa::path(get, path = "/api/v1/people/{person}/sessions", params(("person" = String, Path), Within),
+#[utoipa::path(get, path = "/api/v1/people/{person}/sessions", params(("person" = String, Path), PagedWithin),
     responses((status = 200, body = Sessions)))]
 pub(in crate::api) async fn sessions(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
     Named(name): Named<UserName>,
-    Asked(within): Asked<Within>,
+    Asked(asked): Asked<PagedWithin>,
 ) -> Result<Json<Sessions>, Problem> {
+    let (within, paged) = asked.split();
     let tenant = place(&state, &who, &within, Permission::PeopleEdit).await?;
     let person = found(&state, tenant, &name).await?;
-    let sessions = state.access.sessions(person.id).await?;
-    Ok(Json(Sessions { sessions: sessions.into_iter().map(|session| shown(session, &who)).collect() }))
+    listed(state.access.sessions(person.id).await?, &who, &paged)
+}
+
+/// Ends one session of a person, and what was opened with it.
+#[utoipa::path(delete, path = "/api/v1/people/{person}/sessions/{session}",
+    params(("person" = String, Path), ("session" = String, Path), Within), responses((status = 204)))]
+pub(in crate::api) async fn end_one(
+    State(state): State<ConsoleState>,
+    by: (Signed, From),
+    Named((name, session)): Named<(UserName, String)>,
+    Asked(within): Asked<Within>,
+) -> Result<StatusCode, Problem> {
+    let (Signed(who), From(origin)) = by;
+    let session: SessionId = session.parse().map_err(|_| Problem::not_found())?;
+    let tenant = place(&state, &who, &within, Permission::PeopleEdit).await?;
+    let person = found(&state, tenant, &name).await?;
+    check_above(&state, &who, tenant, person.id).await?;
+    if !state.access.end_session(person.id, session).await? {
+        return Err(Problem::not_found());
+    }
+    let told = |entry: Entry| entry.with("session", session.to_string());
+    note(&state, Action::SESSION_REVOKE, (&who, &origin, tenant), &name, told).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Signs a person out everywhere; what they have opened ends.
@@ -241,18 +266,19 @@ pub(in crate::api) async fn sign_out(
     let person = found(&state, tenant, &name).await?;
     check_above(&state, &who, tenant, person.id).await?;
     state.access.end_sessions(person.id, None).await?;
-    note(&state, Action::SESSION_REVOKE, (&who, &origin), &name, |entry| entry).await?;
+    note(&state, Action::SESSION_REVOKE, (&who, &origin, tenant), &name, |entry| entry).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Where one is signed in oneself.
-#[utoipa::path(get, path = "/api/v1/me/sessions", responses((status = 200, body = Sessions)))]
+#[utoipa::path(get, path = "/api/v1/me/sessions", params(Paged), responses((status = 200, body = Sessions)))]
 pub(in crate::api) async fn own_sessions(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
+    Asked(paged): Asked<Paged>,
 ) -> Result<Json<Sessions>, Problem> {
-    let sessions = state.access.sessions(who.user).await?;
-    Ok(Json(Sessions { sessions: sessions.into_iter().map(|session| shown(session, &who)).collect() }))
+    in_person(&who)?;
+    listed(state.access.sessions(who.user).await?, &who, &paged)
 }
 
 /// Ends one of one's own sessions.
@@ -264,9 +290,8 @@ pub(in crate::api) async fn end_own(
     Named(session): Named<String>,
 ) -> Result<StatusCode, Problem> {
     let (Signed(who), From(origin)) = by;
-    let all = state.access.sessions(who.user).await?;
-    let session: Option<SessionId> = all.into_iter().map(|one| one.id).find(|id| id.to_string() == session);
-    let session = session.ok_or_else(Problem::not_found)?;
+    in_person(&who)?;
+    let session: SessionId = session.parse().map_err(|_| Problem::not_found())?;
     if !state.access.end_session(who.user, session).await? {
         return Err(Problem::not_found());
     }
@@ -304,11 +329,11 @@ async fn link(state: &ConsoleState, person: &User) -> Result<LinkMade, Problem> 
 async fn note(
     state: &ConsoleState,
     action: Action,
-    (who, origin): (&Principal, &Origin),
+    (who, origin, tenant): (&Principal, &Origin, TenantId),
     name: &UserName,
     more: impl FnOnce(Entry) -> Entry,
 ) -> Result<(), Problem> {
-    let entry = Entry::new(action, who).from(origin).on(Thing::new("person", name));
+    let entry = Entry::new(action, who).from(origin).on(Thing::new("person", name)).within(tenant);
     Ok(state.audit.note(more(entry)).await?)
 }
 
@@ -320,6 +345,17 @@ fn view(person: User) -> PersonView {
         second_factor: person.second_factor,
         created: Moment(person.created),
     }
+}
+
+/// The newest first: an order that stays while pages are turned.
+fn listed(mut all: Vec<SessionListed>, who: &Principal, paged: &Paged) -> Result<Json<Sessions>, Problem> {
+    let key = |session: &SessionListed| {
+        let age = i64::MAX.saturating_sub(session.created.as_millisecond());
+        format!("{age:020}.{}", session.id)
+    };
+    all.sort_by_cached_key(key);
+    let (sessions, next) = page("sessions", paged, all, key)?;
+    Ok(Json(Sessions { sessions: sessions.into_iter().map(|session| shown(session, who)).collect(), next }))
 }
 
 fn shown(session: SessionListed, who: &Principal) -> SessionView {

@@ -124,7 +124,7 @@ pub(in crate::api) async fn add(
     if state.store.add_role(tenant, &new.name, new.permissions).await?.is_none() {
         return Err(Problem::conflict("There is a role of this name already."));
     }
-    let entry = Entry::new(Action::ROLE_ADD, &who).from(&origin).on(Thing::new("role", &new.name));
+    let entry = Entry::new(Action::ROLE_ADD, &who).from(&origin).on(Thing::new("role", &new.name)).within(tenant);
     state.audit.note(entry.with("permissions", words(new.permissions))).await?;
     Ok((StatusCode::CREATED, Json(RoleView { name: new.name, built_in: false, permissions: new.permissions })))
 }
@@ -150,7 +150,7 @@ pub(in crate::api) async fn edit(
     if !state.store.edit_role(tenant, &name, new.permissions).await? {
         return Err(Problem::not_found());
     }
-    let entry = Entry::new(Action::ROLE_CHANGE, &who).from(&origin).on(Thing::new("role", &name));
+    let entry = Entry::new(Action::ROLE_CHANGE, &who).from(&origin).on(Thing::new("role", &name)).within(tenant);
     state.audit.note(entry.with("before", words(before)).with("permissions", words(new.permissions))).await?;
     Ok(Tagged(RoleView { name, built_in: false, permissions: new.permissions }))
 }
@@ -170,7 +170,8 @@ pub(in crate::api) async fn remove(
     let tenant = place(&state, &who, &within, Permission::RoleEdit).await?;
     match state.store.remove_role(tenant, &name).await? {
         Removal::Removed => {
-            let entry = Entry::new(Action::ROLE_REMOVE, &who).from(&origin).on(Thing::new("role", &name));
+            let entry =
+                Entry::new(Action::ROLE_REMOVE, &who).from(&origin).on(Thing::new("role", &name)).within(tenant);
             state.audit.note(entry).await?;
             Ok(StatusCode::NO_CONTENT)
         }

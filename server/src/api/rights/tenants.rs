@@ -9,9 +9,8 @@ use utoipa::ToSchema;
 use super::super::signed::{From, Signed};
 use super::super::{Asked, ConsoleState, Cursor, IfMatch, Named, Paged, Problem, Strict, Tagged, page};
 use super::shapes::Moment;
-use super::{Within, place};
+use super::{Within, above, place};
 use crate::access::Permission;
-use crate::access::Target;
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::rights::TenantId;
 use crate::store::{Tenant, TenantName, TenantRemoval};
@@ -69,6 +68,18 @@ pub(in crate::api) async fn list(
     let all = state.store.tenants().await?.into_iter().map(view);
     let (tenants, next) = page("tenants", &paged, all, |tenant| tenant.name.to_string())?;
     Ok(Json(Tenants { tenants, next }))
+}
+
+/// One organisation.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}", params(("tenant" = String, Path)),
+    responses((status = 200, body = TenantView)))]
+pub(in crate::api) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(name): Named<TenantName>,
+) -> Result<Json<TenantView>, Problem> {
+    above(&who, Permission::TenantSee)?;
+    Ok(Json(view(state.store.tenant_named(&name).await?.ok_or_else(Problem::not_found)?)))
 }
 
 /// Makes an organisation; then people and gateways can be added to it.
@@ -143,7 +154,7 @@ pub(in crate::api) async fn brand(
     if !state.store.brand_tenant(tenant, &new.title, &new.colour).await? {
         return Err(Problem::not_found());
     }
-    let entry = Entry::new(Action::TENANT_CHANGE, &who).from(&origin).on(Thing::new("tenant", tenant));
+    let entry = Entry::new(Action::TENANT_CHANGE, &who).from(&origin).on(Thing::new("tenant", tenant)).within(tenant);
     state.audit.note(entry.with("title", new.title.clone()).with("colour", new.colour.clone())).await?;
     Ok(Tagged(new))
 }
@@ -151,10 +162,6 @@ pub(in crate::api) async fn brand(
 async fn brand_of(state: &ConsoleState, tenant: TenantId) -> Result<Branding, Problem> {
     let Tenant { title, colour, .. } = state.store.tenant(tenant).await?.ok_or_else(Problem::not_found)?;
     Ok(Branding { title, colour })
-}
-
-fn above(who: &crate::access::Principal, permission: Permission) -> Result<(), Problem> {
-    if who.may(permission, &Target::Server) { Ok(()) } else { Err(Problem::forbidden()) }
 }
 
 fn view(tenant: Tenant) -> TenantView {

@@ -112,10 +112,24 @@ pub(in crate::api) async fn list(
         (who.tenant, Some(who.user))
     };
     let mut kept = state.store.tokens(tenant, of).await?;
+    kept.retain(|token| all || is_own(&who, token.id));
     kept.sort_by_key(|token| token.id.to_string());
     let paged = Paged { limit, cursor };
     let (tokens, next) = page("tokens", &paged, kept.into_iter().map(view), |token| token.id.to_string())?;
     Ok(Json(Tokens { tokens, next }))
+}
+
+/// One token: one's own, or anybody's in the organisation for who sees those of others.
+#[utoipa::path(get, path = "/api/v1/tokens/{token}", params(("token" = String, Path), Within),
+    responses((status = 200, body = TokenView)))]
+pub(in crate::api) async fn one(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Named(id): Named<TokenId>,
+    Asked(within): Asked<Within>,
+) -> Result<Json<TokenView>, Problem> {
+    let (_, token) = found(&state, &who, (id, &within), Permission::TokenSee).await?;
+    Ok(Json(view(token)))
 }
 
 /// Makes a token: one's own, or a service account's.
@@ -133,14 +147,14 @@ pub(in crate::api) async fn add(
             "This cannot be the name of a token: empty, too long, or with odd characters.",
         ));
     }
-    let user = owner(&state, &who, &within, new.account.as_deref()).await?;
+    let (tenant, user) = owner(&state, &who, &within, new.account.as_deref()).await?;
     let permissions = bounded(&who, new.permissions)?;
     let expires = ends(&who, user, new.expires)?;
     let token = Token::for_programs();
     let kept = NewToken { user, name: &new.name, hash: &token.hash(), permissions, expires };
     let id = state.store.add_token(kept).await?;
     let id = id.ok_or_else(|| Problem::conflict("There are as many tokens as one can have; revoke some first."))?;
-    let entry = Entry::new(Action::TOKEN_ADD, &who).from(&origin).on(Thing::new("token", &new.name));
+    let entry = Entry::new(Action::TOKEN_ADD, &who).from(&origin).on(Thing::new("token", &new.name)).within(tenant);
     let entry = entry.with("id", id.to_string()).with("expires", expires.to_string()).with("account", new.account);
     state.audit.note(entry.with("permissions", permissions.map(words))).await?;
     let made = TokenMade { token: token.expose().to_owned(), id, expires: Moment(expires) };
@@ -157,22 +171,35 @@ pub(in crate::api) async fn remove(
     Named(id): Named<TokenId>,
     Asked(within): Asked<Within>,
 ) -> Result<StatusCode, Problem> {
-    let own = state.store.tokens(who.tenant, Some(who.user)).await?.into_iter().find(|token| token.id == id);
-    let (tenant, name) = match own.filter(|_| within.tenant.is_none()) {
-        Some(token) => (who.tenant, token.name),
-        None => {
-            // Whether there is such a token is not told to those who may not end it.
-            let tenant = place(&state, &who, &within, Permission::TokenEdit).await.map_err(|_| Problem::not_found())?;
-            let all = state.store.tokens(tenant, None).await?;
-            (tenant, all.into_iter().find(|token| token.id == id).ok_or_else(Problem::not_found)?.name)
-        }
-    };
+    let (tenant, token) = found(&state, &who, (id, &within), Permission::TokenEdit).await?;
     if !state.store.remove_token(tenant, id).await? {
         return Err(Problem::not_found());
     }
-    let entry = Entry::new(Action::TOKEN_REMOVE, &who).from(&origin).on(Thing::new("token", name));
-    state.audit.note(entry.with("id", id.to_string())).await?;
+    let entry = Entry::new(Action::TOKEN_REMOVE, &who).from(&origin).on(Thing::new("token", token.name)).within(tenant);
+    state.audit.note(entry.with("id", id.to_string()).with("owner", token.owner)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A token of one's own, or any of an organisation in which one may do this with the tokens of others, and which that is.
+async fn found(
+    state: &ConsoleState,
+    who: &Principal,
+    (id, within): (TokenId, &Within),
+    permission: Permission,
+) -> Result<(TenantId, Kept), Problem> {
+    let own = state.store.tokens(who.tenant, Some(who.user)).await?.into_iter().find(|token| token.id == id);
+    if let Some(token) = own.filter(|token| within.tenant.is_none() && is_own(who, token.id)) {
+        return Ok((who.tenant, token));
+    }
+    // Whether there is such a token is not told to those who may not.
+    let tenant = place(state, who, within, permission).await.map_err(|_| Problem::not_found())?;
+    let all = state.store.tokens(tenant, None).await?;
+    Ok((tenant, all.into_iter().find(|token| token.id == id).ok_or_else(Problem::not_found)?))
+}
+
+/// Of the tokens of its owner, a token that cannot make any has only itself.
+fn is_own(who: &Principal, token: TokenId) -> bool {
+    who.owns(Permission::TokenCreate) || who.credential == Credential::Token(token)
 }
 
 /// Whose token it is to be.
@@ -181,10 +208,10 @@ async fn owner(
     who: &Principal,
     within: &Within,
     account: Option<&str>,
-) -> Result<UserId, Problem> {
+) -> Result<(TenantId, UserId), Problem> {
     let Some(name) = account else {
         let own = who.kind != UserKind::Visit && within.tenant.is_none() && who.may_somewhere(Permission::TokenCreate);
-        return if own { Ok(who.user) } else { Err(Problem::forbidden()) };
+        return if own { Ok((who.tenant, who.user)) } else { Err(Problem::forbidden()) };
     };
     let tenant: TenantId = place(state, who, within, Permission::TokenEdit).await?;
     let nobody = || Problem::unprocessable("There is no service account of this name.");
@@ -192,7 +219,7 @@ async fn owner(
     let accounts = state.store.members(tenant, UserKind::Service).await?;
     let account = accounts.into_iter().find(|account| account.name == name.as_str()).ok_or_else(nobody)?;
     check_above(state, who, tenant, account.id).await?;
-    Ok(account.id)
+    Ok((tenant, account.id))
 }
 
 /// A token never makes one that may more than itself.

@@ -7,7 +7,7 @@ mod webhook;
 
 use std::time::Duration;
 
-use super::{Audit, Row};
+use super::{Audit, Forwarding, Row};
 use crate::store::{AuditSearch, Store};
 
 pub use dial::{DialError, Place};
@@ -62,6 +62,8 @@ pub async fn forward<D: Destination>(store: Store, audit: Audit, mut destination
         // Before looking, or what is written between looking and waiting would wait for the next look.
         let woken = audit.woken();
         let done = step(&store, &mut destination, &mut at).await;
+        let failing = done.as_ref().err().map(|error| told(&**error));
+        audit.tell_forwarding(D::NAME, Forwarding { seq: at.unwrap_or_default(), failing });
         match done {
             Ok(true) => pause = FIRST_PAUSE,
             Ok(false) => {
@@ -80,6 +82,12 @@ pub async fn forward<D: Destination>(store: Store, audit: Audit, mut destination
             }
         }
     }
+}
+
+/// An error with what lies behind it, in one line.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    all.collect::<Vec<_>>().join(": ")
 }
 
 /// Sends some rows; whether there were any.

@@ -21,9 +21,10 @@ use linkspan_protocol::message::{DeviceReport, ServiceReport};
 use self::exchange::Call;
 use self::pool::{Key, Pool};
 use super::body::Body;
-use super::doors::{Broken, Doors, Permit, Purpose, Visitor};
+use super::doors::{Broken, Doors, Permit, Purpose, Visitor, Wish};
 use super::fault::Fault;
 use super::headers::{Origins, upgrade_wanted};
+use super::limits;
 use super::listener::House;
 use super::pages;
 use super::target::Site;
@@ -114,8 +115,11 @@ impl<D: Doors> Proxy<D> {
             // What a WebSocket carries cannot be told from touching something.
             Permit::View if upgrade.is_none() && request.method().is_safe() => {}
             Permit::View => return Err(Fault::ViewOnly),
-            Permit::Refused => return Err(Fault::NotAllowed),
-            Permit::Unknown => return Err(Fault::Unknown),
+            Permit::Refused | Permit::Unknown => {
+                let (device, service, purpose) = (&found, &service.name, Purpose::Page);
+                self.doors.turned_away(&Wish { visitor, client, purpose, device, service, deadline: limits::OPEN });
+                return Err(if permit == Permit::Unknown { Fault::Unknown } else { Fault::NotAllowed });
+            }
         }
         cross::check(&self.site, &at.device, &request, upgrade.is_some())?;
         let call = Call {

@@ -1,11 +1,15 @@
 //! The rows of the audit: added at the end, each chained to the one before.
 
+mod whose;
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 
 use super::{Store, StoreError, damaged};
 use crate::audit::{Mark, Record, Row, next};
+
+pub use whose::Concerned;
 
 const INSERT: &str = "INSERT INTO audit (seq, at, tenant, actor_kind, actor, address, client, action, target_kind, target, \
      gateway, device, service, result, reason, details, bytes_up, bytes_down, duration_ms, hash) \
@@ -29,10 +33,37 @@ pub struct AuditSearch {
     pub gateway: Option<String>,
     /// On which device.
     pub device: Option<String>,
+    /// On which service of it.
+    pub service: Option<String>,
+    /// On what else, by its name: a person, a role, a grant.
+    pub target: Option<String>,
+    /// From which address.
+    pub address: Option<String>,
     /// `ok`, `denied` or `failed`.
     pub result: Option<String>,
     /// Of this organisation alone.
     pub tenant: Option<String>,
+}
+
+impl AuditSearch {
+    /// What is looked for, by name, for the entry that says so.
+    pub fn words(&self) -> serde_json::Value {
+        let Self { from, until, actor, action, gateway, device, service, target, address, result, tenant: _ } = self;
+        let time = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+        let said = [
+            ("from", time(from)),
+            ("until", time(until)),
+            ("actor", actor.clone()),
+            ("action", action.clone()),
+            ("gateway", gateway.clone()),
+            ("device", device.clone()),
+            ("service", service.clone()),
+            ("target", target.clone()),
+            ("address", address.clone()),
+            ("result", result.clone()),
+        ];
+        said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 /// The two ends of the chain that is kept.
@@ -140,9 +171,13 @@ async fn append(write: &mut Transaction<'_, Sqlite>, records: &[&Record]) -> Res
     let mut end = mark(seq, &hash)?;
     let mut rows = Vec::with_capacity(records.len());
     for record in records {
-        end = next(&end, record);
-        insert(&end, record).execute(&mut **write).await?;
-        rows.push(Row { mark: end.clone(), record: (*record).clone() });
+        let mut record = (*record).clone();
+        if record.tenant.is_none() {
+            record.tenant = whose::of(&mut **write, &record).await?.map(|tenant| tenant.to_string());
+        }
+        end = next(&end, &record);
+        insert(&end, &record).execute(&mut **write).await?;
+        rows.push(Row { mark: end.clone(), record });
     }
     set_mark(write, "end", &end).await?;
     Ok(rows)
@@ -162,8 +197,17 @@ fn selected(search: &AuditSearch) -> QueryBuilder<Sqlite> {
     if let Some(until) = search.until {
         query.push(" AND at < ").push_bind(until.as_millisecond());
     }
-    let AuditSearch { actor, gateway, device, result, tenant, .. } = search;
-    let columns = [("actor", actor), ("gateway", gateway), ("device", device), ("result", result), ("tenant", tenant)];
+    let AuditSearch { actor, gateway, device, service, target, address, result, tenant, .. } = search;
+    let columns = [
+        ("actor", actor),
+        ("gateway", gateway),
+        ("device", device),
+        ("service", service),
+        ("target", target),
+        ("address", address),
+        ("result", result),
+        ("tenant", tenant),
+    ];
     for (column, value) in columns {
         if let Some(value) = value {
             query.push(format_args!(" AND {column} = ")).push_bind(value.clone());
