@@ -366,4 +366,8 @@ fn roles_groups_grants_tokens_and_organisations_from_a_script() {
     fine("tenant|remove|acme");
     let audit = fine("audit|list|--json");
     assert!(audit.contains("grant.add") && !audit.contains(token.trim()), "{audit}");
+    // The people of the organisation read what was done in it, also of what is gone by now.
+    let done = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let done: Vec<_> = done.filter(|entry| entry["result"] == "ok" && entry["target_kind"] != "tenant").collect();
+    assert!(done.len() >= 11 && done.iter().all(|entry| entry["tenant"].is_string()), "{done:?}");
 }

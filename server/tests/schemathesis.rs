@@ -33,7 +33,7 @@ fn long() {
 }
 
 fn fuzz(amount: &[&str]) {
-    let program = installed();
+    let python = installed();
     let dir = tempfile::tempdir().unwrap();
     let (file, port) = configuration(dir.path());
     let file = file.to_str().unwrap();
@@ -55,8 +55,8 @@ fn fuzz(amount: &[&str]) {
 
     let ca = dir.path().join("state/ca.pem");
     let token = token(port, &ca);
-    let output = Command::new(&program)
-        .arg("--config-file")
+    let output = Command::new(&python)
+        .args(["-m", "schemathesis.cli", "--config-file"])
         .arg(sources().join("schemathesis.toml"))
         .args(["run", &format!("https://{CONSOLE}:{port}/api/v1/openapi.json"), "--tls-verify"])
         .arg(&ca)
@@ -78,20 +78,21 @@ fn fuzz(amount: &[&str]) {
     assert!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
 }
 
-/// The program, in a place of its own below `target`, with every package at the version that is written down.
+/// The Python that has the program, in a place of its own below `target`, with every package at the version that is written
+/// down. The program itself would not be found once that place is moved: its first line names it.
 fn installed() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
     let wanted = std::fs::read_to_string(sources().join("requirements.txt")).unwrap();
     let stamp = place.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
-        return place.join("bin/schemathesis");
+        return place.join("bin/python");
     }
     let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place));
     let pip = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"];
-    run(Command::new(place.join("bin/pip")).args(pip).arg(sources().join("requirements.txt")));
+    run(Command::new(place.join("bin/python")).args(["-m", "pip"]).args(pip).arg(sources().join("requirements.txt")));
     std::fs::write(stamp, wanted).unwrap();
-    place.join("bin/schemathesis")
+    place.join("bin/python")
 }
 
 fn sources() -> PathBuf {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
@@ -21,7 +22,8 @@ const BODY_MAX: usize = 4096;
 
 /// The route of the desk.
 pub fn routes(desk: Desk, audit: Audit) -> Router {
-    Router::new().route(ENROL_PATH, post(enrol)).layer(DefaultBodyLimit::max(BODY_MAX)).with_state((desk, audit))
+    let route = Router::new().route(ENROL_PATH, post(enrol)).layer(DefaultBodyLimit::max(BODY_MAX));
+    route.layer(map_response(super::guarded)).with_state((desk, audit))
 }
 
 async fn enrol(

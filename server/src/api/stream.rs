@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body as AxumBody;
 use axum::extract::{Path, State};
+use axum::middleware::map_response;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -48,7 +49,7 @@ struct Streams<D> {
 /// The route of the raw streams. Their tasks belong to the house.
 pub fn routes<D: Doors>(site: &Site, doors: D, house: House) -> Router {
     let streams = Streams { console_origin: site.console_origin(), doors, house };
-    Router::new().route(PATH, get(open::<D>)).with_state(Arc::new(streams))
+    Router::new().route(PATH, get(open::<D>)).layer(map_response(super::guarded)).with_state(Arc::new(streams))
 }
 
 /// What came of a request that does not become a stream.

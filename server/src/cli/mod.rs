@@ -214,7 +214,11 @@ impl Place {
 
 /// Answers everything but `run`.
 pub(crate) async fn answer(place: &Place, command: Command) -> Result<(), Exit> {
-    let noted = record::of(&command);
+    let noted = match record::of(&command) {
+        // Before it is done: afterwards, what it is about may be gone.
+        Some(entry) => Some(record::settled(place, &command, entry).await),
+        None => None,
+    };
     let done = act(place, command).await;
     if let Some(entry) = noted {
         record::note(place, entry, &done).await?;

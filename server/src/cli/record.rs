@@ -1,6 +1,7 @@
 //! What is noted down of the command line: every command that changes something, by whoever gave it, and how it went.
 
 use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
+use linkspan_server::store::{Concerned, TenantName};
 
 use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, rights, tenant, token, user};
 
@@ -40,6 +41,74 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::Token { command: token::Command::Add { owner, .. } } => entry.with("owner", owner.as_str()),
         _ => entry,
     })
+}
+
+/// The entry, of the organisation that the command is about, where that is known before it is done.
+pub(super) async fn settled(place: &Place, command: &Command, entry: Entry) -> Entry {
+    // What keeps the database from being opened is told by the command itself.
+    let Ok(store) = place.store().await else { return entry };
+    let tenant = match organisation(command) {
+        Some(name) => store.tenant_named(name).await.map(|found| found.map(|tenant| tenant.id)),
+        None => store.tenant_concerned(concerned(command)).await,
+    };
+    store.close().await;
+    match tenant {
+        Ok(Some(tenant)) => entry.within(tenant),
+        _ => entry,
+    }
+}
+
+/// The organisation that a command names.
+fn organisation(command: &Command) -> Option<&TenantName> {
+    use gateway::Command as OfGateway;
+    use rights::{GrantCommand, GroupCommand, RoleCommand};
+    use token::{AccountCommand, Command as OfToken};
+    match command {
+        Command::User { command: user::Command::Add { tenant, .. } }
+        | Command::Gateway { command: OfGateway::Add { tenant, .. } }
+        | Command::ProvisioningKey {
+            command: enrolment::KeyCommand::Add { tenant, .. } | enrolment::KeyCommand::Remove { tenant, .. },
+        }
+        | Command::Tenant { command: tenant::Command::SecondFactor { name: tenant, .. } } => Some(tenant),
+        Command::Role { command: RoleCommand::Add { of, .. } | RoleCommand::Remove { of, .. } }
+        | Command::Group {
+            command:
+                GroupCommand::Add { of, .. }
+                | GroupCommand::Join { of, .. }
+                | GroupCommand::Leave { of, .. }
+                | GroupCommand::Remove { of, .. },
+        }
+        | Command::Grant { command: GrantCommand::Remove { of, .. } }
+        | Command::Token { command: OfToken::Add { of, .. } | OfToken::Revoke { of, .. } }
+        | Command::ServiceAccount { command: AccountCommand::Add { of, .. } | AccountCommand::Remove { of, .. } } => {
+            Some(of.name())
+        }
+        Command::Grant { command: GrantCommand::Add(new) } => Some(new.to().1),
+        _ => None,
+    }
+}
+
+/// Names that are unique on the server, in a command that names no organisation.
+fn concerned(command: &Command) -> Concerned<'_> {
+    use gateway::Command as OfGateway;
+    use user::Command as OfUser;
+    match command {
+        Command::User {
+            command:
+                OfUser::Remove { name }
+                | OfUser::Role { name, .. }
+                | OfUser::Reset { name, .. }
+                | OfUser::Passwd { name, .. }
+                | OfUser::Logout { name },
+        } => Concerned { user: Some(name.as_str()), gateway: None },
+        Command::Gateway {
+            command: OfGateway::Revoke { name } | OfGateway::Replace { name, .. } | OfGateway::Remove { name },
+        } => Concerned { gateway: Some(name.as_str()), user: None },
+        Command::Gateway { command: OfGateway::Cap(asked) } => {
+            Concerned { gateway: Some(asked.gateway().as_str()), user: None }
+        }
+        _ => Concerned::default(),
+    }
 }
 
 /// Writes it down, with what came of it.

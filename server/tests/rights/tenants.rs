@@ -59,6 +59,8 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
         ("key", "depot".into()),
         // Nobody waits: that a stranger's number is nobody's is shown where routers enrol.
         ("enrolment", "17".into()),
+        // Nothing is open: that is shown where there are gateways.
+        ("stream", "0000000000000000".into()),
         ("token", token),
         ("visit", visit),
         ("grant", grant),
@@ -69,7 +71,7 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
 /// The same places filled with what is nobody's.
 fn nothing(place: &str, thing: &str) -> String {
     match place {
-        "token" | "visit" | "grant" | "session" => "0123456789abcdef".into(),
+        "token" | "visit" | "grant" | "session" | "stream" => "0123456789abcdef".into(),
         "enrolment" => "18".into(),
         "role" | "group" => "no%20such".into(),
         _ if thing.is_empty() => String::new(),
@@ -126,7 +128,7 @@ async fn through_no_route_does_an_organisation_see_or_touch_another() {
 #[tokio::test]
 async fn another_organisation_is_named_only_from_above() {
     let world = World::new().await;
-    for path in ["roles", "groups", "grants", "service-accounts", "branding"] {
+    for path in ["roles", "groups", "grants", "service-accounts", "branding", "settings"] {
         let at = |tenant: &str| format!("/api/v1/{path}?tenant={tenant}");
         assert_eq!(world.get("anna", &at("default")).await.status, 200, "{path}");
         let (there, not_there) = (world.get("anna", &at("acme")).await, world.get("anna", &at("nosuch")).await);

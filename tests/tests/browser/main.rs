@@ -10,5 +10,6 @@ mod provider;
 mod recorder;
 mod sessions;
 mod sign_in;
+mod two_hostile;
 mod visits;
 mod world;

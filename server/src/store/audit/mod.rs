@@ -173,7 +173,7 @@ async fn append(write: &mut Transaction<'_, Sqlite>, records: &[&Record]) -> Res
     for record in records {
         let mut record = (*record).clone();
         if record.tenant.is_none() {
-            record.tenant = whose::of(&mut **write, &record).await?.map(|tenant| tenant.to_string());
+            record.tenant = whose::of(write, &record).await?.map(|tenant| tenant.to_string());
         }
         end = next(&end, &record);
         insert(&end, &record).execute(&mut **write).await?;
