@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 
+use anyhow::ensure;
 use axum::Router;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use fantoccini::Locator;
 use linkspan_tests::parts::loopback;
+use linkspan_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -162,11 +164,17 @@ async fn threat_13_a_flood_of_cookies_signs_nobody_out_of_the_console() {
         )
         .await
         .unwrap();
-    // The cookie of the victim's host may be gone. Then the console vouches anew, without a question.
+    // The cookie of the victim's host may be gone, also the one that a sign-in under way needs. Then the console vouches
+    // anew, without a question.
     let url = format!("{}/", world.rig.device("victim"));
-    browser.open(&url).await.unwrap();
-    browser.is_at(&url).await.unwrap();
-    browser.shows("the victim's page").await.unwrap();
+    until("the victim's page", PATIENCE, async || {
+        browser.open(&url).await?;
+        let text = browser.evaluate("document.body.innerText").await?;
+        ensure!(text == "the victim's page", "{text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let seen = victim.headers().to_ascii_lowercase();
     assert!(
         seen.contains("flood") && !seen.contains("__host-linkspan"),
