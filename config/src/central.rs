@@ -16,7 +16,7 @@ use super::{check_size, device, limits, log_level, server, traffic};
 pub const DOCUMENT_MAX: usize = 400 * 1024;
 
 /// The tables that belong to the router alone. They are never sent, in neither direction.
-pub const LOCAL_ONLY: [&str; 3] = ["identity", "policy", "status"];
+pub const LOCAL_ONLY: [&str; 4] = ["discovery", "identity", "policy", "status"];
 
 /// What a document of the server's says.
 #[derive(Clone, Debug, PartialEq)]

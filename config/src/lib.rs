@@ -3,7 +3,9 @@
 
 pub mod central;
 mod device;
+mod discovery;
 mod files;
+mod mac;
 pub mod nearest;
 mod pair;
 mod policy;
@@ -24,6 +26,8 @@ use linkspan_protocol::message::{DeviceReport, GatewayToServer, ServiceKind, Ser
 use log::LevelFilter;
 use rustls_pki_types::CertificateDer;
 
+pub use discovery::Discovery;
+pub use mac::Mac;
 pub use policy::{Network, Never, Policy};
 pub use problem::{Problem, Problems, Severity};
 pub use value::{Fingerprint, HostPort, Proxy, TargetHost};
@@ -79,6 +83,8 @@ pub struct Config {
     pub policy: Policy,
     /// What the server may see of the file; nothing, where that cannot be told apart from what stays here.
     pub shown: Option<Arc<str>>,
+    /// Whether and where devices are looked for.
+    pub discovery: Discovery,
     /// What can be reached through this gateway, and nothing else can.
     pub devices: Vec<Device>,
 }
@@ -226,22 +232,22 @@ impl Config {
         self.server.keepalive_file.clone().unwrap_or_else(|| self.status_socket.with_extension("keepalive"))
     }
 
-    /// The list of devices as it is told to the server.
-    pub fn report(&self) -> GatewayToServer {
-        report(&self.devices)
+    /// The list of devices as it is told to the server; `at` tells where a host is now.
+    pub fn report(&self, at: impl Fn(&TargetHost) -> String) -> GatewayToServer {
+        report(&self.devices, at)
     }
 }
 
-fn report(devices: &[Device]) -> GatewayToServer {
-    GatewayToServer::Devices { devices: devices.iter().map(Device::report).collect() }
+fn report(devices: &[Device], at: impl Fn(&TargetHost) -> String) -> GatewayToServer {
+    GatewayToServer::Devices { devices: devices.iter().map(|device| device.report(at(&device.host))).collect() }
 }
 
 impl Device {
-    fn report(&self) -> DeviceReport {
+    fn report(&self, host: String) -> DeviceReport {
         let service = |service: &Service| ServiceReport {
             name: service.name.clone(),
             kind: service.kind,
-            host: self.host.to_string(),
+            host: host.clone(),
             port: service.port,
             verify: service.verify.clone(),
             host_header: service.host_header.clone(),
@@ -345,6 +351,22 @@ pub fn status_socket(file: &Path) -> PathBuf {
     socket(root.section("status", "[status]")).unwrap_or_else(|| home(file).with_extension("sock"))
 }
 
+/// The `[discovery]` of a configuration, even if the rest of it cannot be used; the default where there is no file.
+pub fn discovery(file: &Path) -> Result<Discovery, Problems> {
+    let content = match files::read(file, files::CONFIG_MAX) {
+        Ok((content, _)) => content,
+        Err(_) if !file.exists() => return Ok(Discovery::beside(file)),
+        Err(wrong) => return Err(Problems(vec![Problem::with_file(file, wrong.what, wrong.instead)])),
+    };
+    let text = String::from_utf8_lossy(&content);
+    let reader = Reader::new(file, &text);
+    let table = reader.tables();
+    let mut root = Section::new(&reader, "the file", &table, 0..0);
+    let discovery = discovery::discovery(root.section("discovery", "[discovery]"));
+    let problems = reader.problems();
+    if problems.is_empty() { Ok(discovery) } else { Err(Problems(problems)) }
+}
+
 fn not_utf8(file: &Path, content: &[u8], valid: usize) -> Problem {
     let before = String::from_utf8_lossy(content.get(..valid).unwrap_or_default());
     let place = Some(reader::place(&before, before.len()));
@@ -362,6 +384,7 @@ fn parse(reader: &Reader<'_>) -> Option<Config> {
     let limits = limits(root.section("limits", "[limits]"));
     let traffic = traffic(root.section("traffic", "[traffic]"));
     let policy = policy::policy(root.section("policy", "[policy]"));
+    let discovery = discovery::discovery(root.section("discovery", "[discovery]"));
     let devices = device::devices(root.sections("device", "[[device]]"), &policy);
     root.finish();
     let config = Config {
@@ -375,6 +398,7 @@ fn parse(reader: &Reader<'_>) -> Option<Config> {
         traffic,
         policy,
         shown: central::shown(reader.text()),
+        discovery,
         devices,
     };
     check_size(reader, &config.devices);
@@ -383,7 +407,7 @@ fn parse(reader: &Reader<'_>) -> Option<Config> {
 
 /// The list of devices is one control message.
 fn check_size(reader: &Reader<'_>, devices: &[Device]) {
-    let size = serde_json::to_vec(&report(devices)).map_or(0, |message| message.len());
+    let size = serde_json::to_vec(&report(devices, TargetHost::to_string)).map_or(0, |message| message.len());
     if size > limits::CONTROL_MAX {
         let what = format!("the list of devices has {size} bytes, and at most {} can be sent", limits::CONTROL_MAX);
         reader.error(&(0..0), what, "list fewer devices, or shorten descriptions and CA files");

@@ -113,7 +113,7 @@ impl Policy {
         let address = match host {
             TargetHost::Address(address) => *address,
             TargetHost::Scoped(address, _) => IpAddr::V6(*address),
-            TargetHost::Name(_) | TargetHost::Local(_) => return None,
+            TargetHost::Mac(_) | TargetHost::Name(_) | TargetHost::Local(_) => return None,
         };
         let networks = self.networks.as_ref().filter(|_| !self.allows_address(address))?;
         let known = networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

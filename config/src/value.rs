@@ -8,6 +8,7 @@ use std::time::Duration;
 use linkspan_protocol::id::Secret;
 use linkspan_protocol::text::{amount, size_of};
 
+use super::mac::Mac;
 use super::problem::Wrong;
 
 /// Host and port of a server or a proxy.
@@ -45,6 +46,8 @@ pub enum TargetHost {
     Address(IpAddr),
     /// An IPv6 address that holds on one interface: `fe80::1%br-lan` (RFC 4007).
     Scoped(Ipv6Addr, Box<str>),
+    /// The Ethernet address of a device, wherever on the LAN it is: `mac:b8:27:eb:00:00:01`.
+    Mac(Mac),
     /// A name to ask DNS for.
     Name(Box<str>),
     /// A name under `.local`, to ask the LAN for (RFC 6762).
@@ -56,6 +59,7 @@ impl fmt::Display for TargetHost {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Scoped(address, interface) => write!(f, "{address}%{interface}"),
+            Self::Mac(mac) => write!(f, "mac:{mac}"),
             Self::Name(name) | Self::Local(name) => f.write_str(name),
         }
     }
@@ -245,6 +249,9 @@ pub(super) fn target_host(text: &str) -> Result<TargetHost, Wrong> {
             }
             _ => Err(Wrong::new("this is not an IPv6 address with the name of an interface", example)),
         };
+    }
+    if let Some(mac) = text.strip_prefix("mac:") {
+        return mac.parse().map(TargetHost::Mac).map_err(|what| Wrong::new(what, "write \"mac:b8:27:eb:00:00:01\""));
     }
     if text.contains("://") {
         return Err(Wrong::new("a host is written without http:// and path", example));

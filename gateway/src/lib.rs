@@ -3,9 +3,11 @@
 //! [`run`] is the whole gateway and holds nothing that is not in its arguments: a process may run several.
 
 pub mod cli;
+pub mod discovery;
 pub mod enrol;
 mod forward;
 mod identity;
+mod inventory;
 pub mod link;
 mod platform;
 pub mod status;
@@ -25,9 +27,11 @@ pub use crate::platform::service_manager::ServiceManager;
 pub use crate::supervisor::WorkerReport;
 
 use crate::config::{Config, Trust};
-use crate::forward::Forwarder;
+use crate::discovery::Discovery;
+use crate::forward::{Forwarder, Names};
 use crate::identity::clock::Clock;
 use crate::identity::renew::Renewal;
+use crate::inventory::Inventory;
 use crate::link::Link;
 use crate::status::{ClaimError, Socket, Sources};
 use crate::supervisor::Supervisor;
@@ -94,7 +98,9 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let phase = watch::Sender::new(Phase::Running);
     let report = watch::Sender::new(link::Report::default());
     let traffic = Arc::new(Traffic::new(config.subscribe()));
-    let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), traffic.clone()));
+    let inventory = Arc::new(Inventory::load(config.borrow().discovery.file.clone()));
+    let (discovery, names) = look_around(config.subscribe(), inventory.clone());
+    let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), names, traffic.clone()));
 
     let clock = Arc::new(Clock::new(Clock::file_of(&config.borrow().file)));
     let tls = Arc::new(link::TlsMemory::new(clock));
@@ -107,7 +113,9 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         report: report.clone(),
         instance: format!("{:016x}", fastrand::u64(..)),
         tls: tls.clone(),
+        inventory: inventory.clone(),
     };
+    supervisor.start("discovery", move || discovery.clone().run());
     supervisor.start("link", move || link.clone().run());
     let renewal = Renewal { config: config.subscribe(), tls };
     supervisor.start("renewal", move || renewal.clone().run());
@@ -118,12 +126,12 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         link: report.subscribe(),
         forwarder: forwarder.clone(),
         traffic: traffic.clone(),
+        inventory: inventory.clone(),
         workers: supervisor.report(),
     };
     serve_status(&mut supervisor, socket, sources);
     let (kept, carrying) = (traffic.clone(), forwarder.clone());
     supervisor.start("traffic", move || kept.clone().keep(carrying.clone()));
-
     let mut keeper = Keeper::new(supervisor, report.subscribe(), config.subscribe(), host);
     keeper.host.service_manager.ready();
     loop {
@@ -138,7 +146,24 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let drain = config.borrow().limits.drain;
     stop(&mut keeper, &phase, &mut commands, (&forwarder, drain)).await;
     traffic.save(&forwarder);
+    inventory.save();
     Ok(())
+}
+
+/// Who looks at the LAN, and who is asked for what DNS does not know.
+fn look_around(config: watch::Receiver<Arc<Config>>, inventory: Arc<Inventory>) -> (Discovery, Names) {
+    let names = Names {
+        #[cfg(feature = "mdns")]
+        local: discovery::mdns::Names::default(),
+        inventory: inventory.clone(),
+    };
+    let discovery = Discovery {
+        settings: Arc::new(move || config.borrow().discovery.clone()),
+        #[cfg(feature = "mdns")]
+        names: names.local.clone(),
+        inventory,
+    };
+    (discovery, names)
 }
 
 /// No new connections, time for the open ones to end, then the link says goodbye.

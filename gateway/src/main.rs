@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Ok(Action::Run(config)) => run(&config),
         Ok(Action::Check(config)) => check(&config),
         Ok(Action::Status { config, json }) => tell_status(&config, json),
+        Ok(Action::Discover { config, json, wait }) => discover(&config, json, wait),
         Ok(Action::Enroll(order)) => enroll(*order),
         Ok(Action::Print(text)) => print(text),
         Err(usage) => {
@@ -74,6 +75,23 @@ fn tell_status(config: &Path, json: bool) -> u8 {
             EX_UNAVAILABLE
         }
     }
+}
+
+fn discover(file: &Path, json: bool, wait: Duration) -> u8 {
+    let settings = match config::discovery(file) {
+        Ok(settings) => settings,
+        Err(problems) => return refuse(&problems),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            complain(&format!("linkspan-gateway: {e}"));
+            return EX_OSERR;
+        }
+    };
+    let findings = runtime.block_on(linkspan_gateway::discovery::command::discover(settings, wait));
+    let printed = print(&if json { findings.json() } else { findings.text() });
+    if findings.interfaces.is_empty() && printed == 0 { EX_UNAVAILABLE } else { printed }
 }
 
 fn run(file: &Path) -> u8 {

@@ -6,6 +6,7 @@
 
 pub mod certificate;
 pub mod code;
+pub mod discovery;
 #[cfg(feature = "io")]
 pub mod driver;
 pub mod enrol;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use linkspan_protocol::id::Secret;
@@ -24,6 +25,15 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// Tell what is on the LAN.
+    Discover {
+        /// The configuration.
+        config: PathBuf,
+        /// As JSON.
+        json: bool,
+        /// For so long it is looked.
+        wait: Duration,
+    },
     /// Make this router a gateway; a code of `-` is to be read from standard input.
     Enroll(Box<Order>),
     /// Print this text.
@@ -38,8 +48,10 @@ pub struct Usage(String);
 /// Name and version, on a line.
 pub const VERSION: &str = concat!("linkspan-gateway ", env!("CARGO_PKG_VERSION"), "\n");
 
+/// For so long `discover` looks: devices answer within a second or two, and what they leave out is asked for.
+const LOOK: Duration = Duration::from_secs(6);
 const HELP: &str = include_str!("help/main.txt");
-const COMMANDS: [&str; 6] = ["run", "check", "status", "enroll", "completion", "help"];
+const COMMANDS: [&str; 7] = ["run", "check", "status", "discover", "enroll", "completion", "help"];
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// Understands the words after the program's name.
@@ -55,7 +67,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
     let config = words.config.clone().unwrap_or_else(|| default_file().to_owned());
     let json = words.json;
     if json && !matches!(command, "status" | "discover") {
-        return Err(Usage("the option --json belongs to `status`".to_owned()));
+        return Err(Usage("the option --json belongs to `status` and `discover`".to_owned()));
+    }
+    if words.wait.is_some() && command != "discover" {
+        return Err(Usage("the option --wait belongs to `discover`".to_owned()));
     }
     if let Some(option) = words.enroll_option().filter(|_| command != "enroll") {
         return Err(Usage(format!("the option {option} belongs to `enroll`")));
@@ -67,7 +82,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
         "status" => Action::Status { config, json },
         "completion" => Action::Print(completion(words.values.get(1))?),
         "help" => Action::Print(help_topic(words.values.get(1))?),
-        "discover" => return Err(later()),
+        "discover" => Action::Discover { config, json, wait: words.wait.unwrap_or(LOOK) },
         "" => return Err(Usage(format!("a command is missing: {}", COMMANDS.join(", ")))),
         unknown => return Err(Usage(format!("unknown command `{unknown}`{}", hint(unknown, &COMMANDS)))),
     };
@@ -94,12 +109,23 @@ struct Words {
     fingerprint: Option<String>,
     proxy: Option<String>,
     force: bool,
+    wait: Option<Duration>,
 }
 
 impl Words {
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        const OPTIONS: [&str; 9] =
-            ["--config", "--json", "--help", "--version", "--name", "--ca-file", "--fingerprint", "--proxy", "--force"];
+        const OPTIONS: [&str; 10] = [
+            "--config",
+            "--json",
+            "--help",
+            "--version",
+            "--name",
+            "--ca-file",
+            "--fingerprint",
+            "--proxy",
+            "--force",
+            "--wait",
+        ];
         let text = |value: OsString| value.to_string_lossy().into_owned();
         let said = |e: lexopt::Error| Usage(e.to_string());
         let mut read = Self::default();
@@ -111,6 +137,7 @@ impl Words {
                 Arg::Long("ca-file") => read.ca_file = Some(parser.value().map_err(said)?.into()),
                 Arg::Long("fingerprint") => read.fingerprint = Some(text(parser.value().map_err(said)?)),
                 Arg::Long("proxy") => read.proxy = Some(text(parser.value().map_err(said)?)),
+                Arg::Long("wait") => read.wait = Some(seconds(&text(parser.value().map_err(said)?))?),
                 Arg::Long("force") => read.force = true,
                 Arg::Long("json") => read.json = true,
                 Arg::Long("help") | Arg::Short('h') => read.help = true,
@@ -161,6 +188,7 @@ fn help(command: &str) -> &'static str {
         "run" => include_str!("help/run.txt"),
         "check" => include_str!("help/check.txt"),
         "status" => include_str!("help/status.txt"),
+        "discover" => include_str!("help/discover.txt"),
         "enroll" => include_str!("help/enroll.txt"),
         "completion" => include_str!("help/completion.txt"),
         _ => HELP,
@@ -170,7 +198,6 @@ fn help(command: &str) -> &'static str {
 fn help_topic(topic: Option<&String>) -> Result<&'static str, Usage> {
     match topic.map(String::as_str) {
         Some(topic) if COMMANDS.contains(&topic) => Ok(help(topic)),
-        Some("discover") => Err(later()),
         Some(unknown) => Err(Usage(format!("unknown command `{unknown}`{}", hint(unknown, &COMMANDS)))),
         None => Ok(HELP),
     }
@@ -186,9 +213,10 @@ fn completion(shell: Option<&String>) -> Result<&'static str, Usage> {
     }
 }
 
-fn later() -> Usage {
-    let instead = "list devices as [[device]] in the configuration";
-    Usage(format!("`discover` is not part of this version yet; {instead}"))
+fn seconds(text: &str) -> Result<Duration, Usage> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=600).contains(seconds));
+    let wrong = || Usage(format!("--wait {text}: write a number of seconds from 1 to 600"));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 fn hint(word: &str, known: &[&'static str]) -> String {
@@ -212,6 +240,8 @@ mod tests {
         }
         assert_eq!(parse("check"), Ok(Action::Check(DEFAULT_FILE.into())));
         assert_eq!(parse("status --json"), Ok(Action::Status { config: DEFAULT_FILE.into(), json: true }));
+        let wait = Duration::from_secs(2);
+        assert_eq!(parse("discover --wait 2 -c x"), Ok(Action::Discover { config: "x".into(), json: false, wait }));
         assert_eq!(parse("-V"), Ok(Action::Print(VERSION)));
     }
 
@@ -227,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_command_has_its_page() {
-        for command in ["run", "check", "status", "enroll", "completion"] {
+        for command in ["run", "check", "status", "discover", "enroll", "completion"] {
             let Ok(Action::Print(page)) = parse(&format!("{command} --help")) else { panic!("{command}") };
             assert!(page.starts_with(&format!("linkspan-gateway {command}: ")), "{page}");
             assert_eq!(parse(&format!("help {command}")), Ok(Action::Print(page)));
@@ -244,7 +274,7 @@ mod tests {
         assert_eq!(told("run --confg x"), "unknown option `--confg`; did you mean `--config`?");
         assert_eq!(told("run -x"), "unknown option `-x`");
         assert_eq!(told("run x"), "`run` does not take `x`");
-        assert_eq!(told("run --json"), "the option --json belongs to `status`");
+        assert_eq!(told("run --json"), "the option --json belongs to `status` and `discover`");
         assert_eq!(told("completion"), "a shell is missing: bash, zsh or fish");
         assert_eq!(told("completion fihs"), "unknown shell `fihs`: bash, zsh or fish; did you mean `fish`?");
         assert!(told("run --config").contains("--config"));
@@ -253,6 +283,7 @@ mod tests {
         assert!(told("enroll").starts_with("the server's url is missing"));
         assert!(told("enroll https://a").starts_with("a claim code, or a provisioning key is missing"));
         assert!(told("enroll https://a CODE --name Site12").contains("lower case"));
-        assert!(told("discover --json").contains("`discover` is not part of this version yet"));
+        assert_eq!(told("run --wait 5"), "the option --wait belongs to `discover`");
+        assert_eq!(told("discover --wait 0"), "--wait 0: write a number of seconds from 1 to 600");
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::board::{Board, Counted};
-use super::target::{Names, Refusal, reach};
+use super::names::Names;
+use super::target::{Refusal, reach};
 use crate::config::{Config, TargetHost};
 
 /// Carries one stream.

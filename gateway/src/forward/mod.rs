@@ -2,8 +2,7 @@
 
 mod board;
 mod carry;
-#[cfg(feature = "mdns")]
-mod mdns;
+mod names;
 mod pace;
 #[cfg(feature = "compress")]
 mod packed;
@@ -18,9 +17,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub(crate) use self::board::{ServiceState, Totals};
+pub(crate) use self::names::Names;
 
 use self::board::Board;
-use self::target::Names;
 use crate::Phase;
 use crate::config::Config;
 use crate::traffic::Traffic;
@@ -39,10 +38,11 @@ impl Forwarder {
     pub(crate) fn new(
         config: watch::Receiver<Arc<Config>>,
         phase: watch::Receiver<Phase>,
+        names: Names,
         traffic: Arc<Traffic>,
     ) -> Self {
-        let (streams, board, names) = (Mutex::default(), Arc::default(), Arc::default());
-        Self { config, phase, streams, board, names, traffic }
+        let (streams, board) = (Mutex::default(), Arc::default());
+        Self { config, phase, streams, board, names: Arc::new(names), traffic }
     }
 
     /// Takes a stream that the server opened: it leads to its device, or ends with the reason why not.

@@ -7,24 +7,9 @@ use linkspan_protocol::driver::ResetReason;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::names::Names;
 use crate::config::{Policy, TargetHost};
 use crate::platform::tcp;
-
-#[cfg(feature = "mdns")]
-pub(super) use super::mdns::Names;
-
-/// Without multicast DNS there is nothing to remember about names.
-#[cfg(not(feature = "mdns"))]
-#[derive(Default)]
-pub(super) struct Names;
-
-#[cfg(not(feature = "mdns"))]
-impl Names {
-    async fn resolve(&self, name: &str, _port: u16, _deadline: Instant) -> Result<Vec<SocketAddr>, Refusal> {
-        let text = format!("{name}: this gateway was built without multicast DNS; write the address instead");
-        Err(Refusal { reason: ResetReason::NameNotFound, text })
-    }
-}
 
 /// Why a target was not reached, for the server and the person behind it.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +38,7 @@ async fn resolve(names: &Names, host: &TargetHost, port: u16, deadline: Instant)
             let found = lookup(name, port, deadline).await?;
             if is_localhost(name) { Ok(found) } else { only_allowed(name, found) }
         }
+        TargetHost::Mac(mac) => only_allowed(&host.to_string(), names.addresses(*mac, port)?),
         TargetHost::Local(name) => only_allowed(name, names.resolve(name, port, deadline).await?),
     }
 }
@@ -206,7 +192,14 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_meant_and_scopes_are_known_to_the_system() {
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let names = Names::default();
+        let names = Names {
+            #[cfg(feature = "mdns")]
+            local: crate::discovery::mdns::Names::default(),
+            inventory: std::sync::Arc::new(crate::inventory::Inventory::load("/nowhere/inventory.json".into())),
+        };
+        let unseen = TargetHost::Mac("b8:27:eb:00:00:01".parse().unwrap());
+        let refusal = resolve(&names, &unseen, 80, deadline).await.unwrap_err();
+        assert_eq!(refusal.text, "mac:b8:27:eb:00:00:01: this device was not seen on the LAN yet");
         let found = resolve(&names, &TargetHost::Name("localhost".into()), 80, deadline).await.unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback()) && !found.is_empty(), "{found:?}");
         let scoped = TargetHost::Scoped("fe80::1".parse().unwrap(), "lo".into());

@@ -37,6 +37,7 @@ use self::uplinks::Uplinks;
 use crate::Phase;
 use crate::config::{Config, Credential};
 use crate::forward::Forwarder;
+use crate::inventory::Inventory;
 use crate::platform::uplink::Network;
 use crate::traffic::Traffic;
 
@@ -119,6 +120,7 @@ pub(crate) struct Link {
     /// A random word per start of the process.
     pub(crate) instance: String,
     pub(crate) tls: Arc<TlsMemory>,
+    pub(crate) inventory: Arc<Inventory>,
 }
 
 /// What comes after an attempt or a link.

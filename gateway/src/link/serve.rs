@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use linkspan_protocol::discovery::FoundDevice;
 use linkspan_protocol::driver::{LinkEnd, LinkHandle};
 use linkspan_protocol::limits::PING_AFTER;
 use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, GatewayToServer, ServerToGateway, Welcome};
@@ -16,7 +17,7 @@ use super::dialer::{Path, Reached};
 use super::session::{Held, Joined};
 use super::{Failure, Keepalive, Lasting, Link, Next, Outlook, Retry, Step, closed, introduce, leaves, moved};
 use crate::Phase;
-use crate::config::Config;
+use crate::config::{Config, TargetHost};
 use crate::platform::uplink;
 
 /// The longest span that a server reckons with before it was told one: it asks by itself after twice [`PING_AFTER`].
@@ -37,6 +38,8 @@ struct Stay {
     tells_span: bool,
     /// News of the data used, if the server keeps books.
     told: Option<watch::Receiver<Option<GatewayToServer>>>,
+    /// What is found on the LAN.
+    found: watch::Receiver<Arc<Vec<FoundDevice>>>,
 }
 
 /// Why a link is looked at anew.
@@ -65,11 +68,13 @@ impl Link {
         let Joined { handle, driver, books, .. } = joined;
         let served = self.config.borrow_and_update().clone();
         if held.is_news(&served) {
-            tell_devices(&handle, &served);
+            self.tell_devices(&handle, &served, held);
         }
         let told = books.then(|| self.traffic.told());
         let tells_span = welcome.ping_after_max_s.is_some();
-        let mut stay = Stay { handle, path, served, planned: None, homeless: false, news: false, tells_span, told };
+        let found = self.inventory.watch();
+        let mut stay =
+            Stay { handle, path, served, planned: None, homeless: false, news: false, tells_span, told, found };
         let v6 = path.peer.is_ipv6();
         outlook.uplinks.connected((uplink::name(v6), v6), spans(welcome), &stay.handle.pulse());
         self.keep_awake(&stay, outlook.uplinks.keepalive());
@@ -136,6 +141,7 @@ impl Link {
                     return Turn::Mood;
                 }
                 told = news(&mut stay.told) => tell_traffic(&stay.handle, told.as_ref()),
+                Ok(()) = stay.found.changed(), if stay.planned.is_none() => self.follow(stay, held),
                 Ok(()) = self.config.changed(), if stay.planned.is_none() => self.reconfigure(stay, held),
                 () = reaches(&mut self.phase, Phase::Stopping), if !matches!(stay.planned, Some(Next::Stop)) => {
                     stay.handle.close(&close(CloseReason::Stopping, "the gateway stops"));
@@ -154,7 +160,7 @@ impl Link {
         } else {
             // Even if it is the same list: what the server refused before may be free by now.
             held.is_news(&config);
-            tell_devices(&stay.handle, &config);
+            self.tell_devices(&stay.handle, &config, held);
         }
         stay.served = config;
     }
@@ -184,6 +190,32 @@ impl Link {
             }
         }
         self.report.send_modify(|report| report.keepalive = Some(keepalive));
+    }
+
+    fn tell_devices(&self, handle: &LinkHandle, config: &Config, held: &mut Held) {
+        let report = config.report(|host| self.place_of(host));
+        if let Err(e) = handle.send(&report) {
+            log::warn!("the list of devices was not sent: {e}");
+        }
+        held.told_devices(report);
+    }
+
+    /// A device that is known by its Ethernet address has moved: the server writes its address into what it asks it.
+    fn follow(&self, stay: &Stay, held: &mut Held) {
+        let moves = stay.served.devices.iter().any(|device| matches!(device.host, TargetHost::Mac(_)));
+        if moves && held.is_other_report(&stay.served.report(|host| self.place_of(host))) {
+            self.tell_devices(&stay.handle, &stay.served, held);
+        }
+    }
+
+    /// Where a host is now, as far as it is known.
+    fn place_of(&self, host: &TargetHost) -> String {
+        let TargetHost::Mac(mac) = host else { return host.to_string() };
+        let spots = self.inventory.spots(*mac);
+        // A name that leads nowhere (RFC 6761), until the device is seen.
+        spots
+            .first()
+            .map_or_else(|| format!("{}.invalid", mac.to_string().replace(':', "")), |spot| spot.ip.to_string())
     }
 
     fn hear(&self, message: &[u8]) {
@@ -222,12 +254,6 @@ fn spans(welcome: &Welcome) -> (Duration, Option<Duration>) {
         seconds => Duration::from_secs(seconds.clamp(5, 3600).into()),
     };
     (fixed, welcome.ping_after_max_s.map(|seconds| Duration::from_secs(seconds.clamp(5, 3600).into())))
-}
-
-fn tell_devices(handle: &LinkHandle, config: &Config) {
-    if let Err(e) = handle.send(&config.report()) {
-        log::warn!("the list of devices was not sent: {e}");
-    }
 }
 
 /// What is to be told next; for ever if nobody wants to be told.

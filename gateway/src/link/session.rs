@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings};
 use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{Hello, Resume, TRAFFIC, Welcome};
+use linkspan_protocol::message::{GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -30,6 +30,8 @@ struct Session {
     attempts: u32,
     /// The configuration whose devices the server has been told.
     told: Option<Arc<Config>>,
+    /// That list of devices.
+    report: Option<GatewayToServer>,
 }
 
 /// A link on which the session begins or goes on.
@@ -93,7 +95,7 @@ impl Held {
         // Whoever serves the link says after which silence to ask.
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, PING_AFTER);
         let name = welcome.session.clone();
-        self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None });
+        self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None, report: None });
         Ok(Joined { handle, driver: tuned(driver), goes_on: false, books })
     }
 
@@ -103,6 +105,18 @@ impl Held {
         let known = session.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, config));
         session.told = Some(config.clone());
         !known
+    }
+
+    /// The list of devices that the server has been told.
+    pub(super) fn told_devices(&mut self, report: GatewayToServer) {
+        if let Some(session) = &mut self.current {
+            session.report = Some(report);
+        }
+    }
+
+    /// Whether the server has been told another list than this.
+    pub(super) fn is_other_report(&self, report: &GatewayToServer) -> bool {
+        self.current.as_ref().is_some_and(|session| session.report.as_ref() != Some(report))
     }
 
     /// The link is over: the session waits for the next one, unless it ended with it. True if it waits.

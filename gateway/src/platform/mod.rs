@@ -1,7 +1,7 @@
 //! What the system around the daemon gives: TCP with the options we want, news of the network, and a service manager.
 
 #[cfg(feature = "netlink")]
-mod netlink;
+pub(crate) mod netlink;
 pub(crate) mod race;
 pub(crate) mod service_manager;
 pub(crate) mod tcp;

@@ -31,6 +31,19 @@ pub(crate) fn name(v6: bool) -> Option<String> {
     if v6 { default_v6(&table) } else { default_v4(&table) }
 }
 
+/// The interfaces that lead out: those of all default routes.
+pub(crate) fn outward() -> Vec<Box<str>> {
+    let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+    let v4 = read("/proc/self/net/route");
+    let v4 = v4.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [_, "00000000", _, _, _, _, _, "00000000", ..]).then(|| fields[0].into())
+    });
+    let v6 = read("/proc/self/net/ipv6_route");
+    let v6 = v6.lines().filter_map(|line| default_of_v6(line).map(|(_, _, interface)| interface.into()));
+    v4.chain(v6).collect()
+}
+
 /// Of lines `Iface Destination Gateway Flags RefCnt Use Metric Mask …`, numbers in hexadecimal and in the machine's order.
 fn default_v4(table: &str) -> Option<String> {
     let routes = table.lines().filter_map(|line| {
@@ -45,12 +58,18 @@ fn default_v4(table: &str) -> Option<String> {
 /// Of lines `Destination Length Source Length NextHop Metric … Iface`, numbers in hexadecimal.
 fn default_v6(table: &str) -> Option<String> {
     let routes = table.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [destination, "00", _, _, hop, metric, .., interface] = fields[..] else { return None };
-        let leads_out = interface != "lo" && destination.bytes().all(|digit| digit == b'0');
-        leads_out.then_some((u32::from_str_radix(metric, 16).ok()?, format!("{interface} {}", hop.get(..8)?)))
+        let (metric, hop, interface) = default_of_v6(line)?;
+        Some((u32::from_str_radix(metric, 16).ok()?, format!("{interface} {}", hop.get(..8)?)))
     });
     routes.min().map(|(_, name)| name)
+}
+
+/// Metric, next hop and interface of a line that is a default route.
+fn default_of_v6(line: &str) -> Option<(&str, &str, &str)> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let [destination, "00", _, _, hop, metric, .., interface] = fields[..] else { return None };
+    let leads_out = interface != "lo" && destination.bytes().all(|digit| digit == b'0');
+    leads_out.then_some((metric, hop, interface))
 }
 
 /// The way out, as far as it is looked at: two that are equal are taken for the same.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Device, Service};
 use crate::forward::Forwarder;
+use crate::inventory::Inventory;
 use crate::link::{Failure, Report, ServerReport, State, Step};
 use crate::supervisor::WorkerReport;
 use crate::traffic::{Traffic, Used};
@@ -35,6 +36,9 @@ pub struct Snapshot {
     pub data: DataStatus,
     /// The devices of the configuration.
     pub devices: Vec<DeviceStatus>,
+    /// What is found on the LAN.
+    #[serde(default)]
+    pub discovery: DiscoveryStatus,
     /// The workers of this process.
     pub workers: Vec<WorkerReport>,
 }
@@ -182,6 +186,21 @@ pub struct ServiceData {
     pub down: u64,
 }
 
+/// What is found on the LAN.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryStatus {
+    /// It is looked for devices.
+    pub enabled: bool,
+    /// On these interfaces.
+    pub interfaces: Vec<String>,
+    /// So many are known.
+    pub devices: usize,
+    /// So many of them are there now.
+    pub present: usize,
+    /// So often one was not taken, since there was no room.
+    pub dropped: u64,
+}
+
 /// A device of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceStatus {
@@ -224,6 +243,7 @@ pub(crate) struct Sources {
     pub(crate) link: watch::Receiver<Report>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) inventory: Arc<Inventory>,
     pub(crate) workers: watch::Receiver<Vec<WorkerReport>>,
 }
 
@@ -247,7 +267,19 @@ impl Sources {
             },
             data: data(self.traffic.used(&self.forwarder), &config, &report),
             devices: config.devices.iter().map(|device| self.device(device, &report)).collect(),
+            discovery: self.discovery(&config),
             workers: self.workers.borrow().clone(),
+        }
+    }
+
+    fn discovery(&self, config: &Config) -> DiscoveryStatus {
+        let kept = self.inventory.kept();
+        DiscoveryStatus {
+            enabled: config.discovery.enabled,
+            interfaces: self.inventory.interfaces(),
+            devices: kept.len(),
+            present: kept.iter().filter(|kept| kept.device.present).count(),
+            dropped: self.inventory.dropped(),
         }
     }
 

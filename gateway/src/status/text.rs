@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use linkspan_protocol::text::size;
 
 use super::snapshot::{
-    DataStatus, DeviceStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus, ServiceStatus,
-    Snapshot,
+    DataStatus, DeviceStatus, DiscoveryStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus,
+    ServiceStatus, Snapshot,
 };
 
 /// A page about the gateway, for people.
@@ -25,6 +25,7 @@ fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let (up, down) = (size(streams.bytes_up), size(streams.bytes_down));
     writeln!(page, "Connections: {} of {} open; {up} up, {down} down since the start", streams.open, streams.max)?;
     write_data(page, &snapshot.data)?;
+    write_discovery(page, &snapshot.discovery)?;
     for problem in &snapshot.config_problems {
         writeln!(page, "Configuration: {problem}")?;
     }
@@ -112,6 +113,19 @@ fn write_data(page: &mut String, data: &DataStatus) -> fmt::Result {
     data.services.iter().try_for_each(|service| {
         writeln!(page, "  {}: {} up, {} down", service.name, size(service.up), size(service.down))
     })
+}
+
+fn write_discovery(page: &mut String, discovery: &DiscoveryStatus) -> fmt::Result {
+    match (discovery.enabled, &*discovery.interfaces.join(", ")) {
+        (false, _) => return writeln!(page, "LAN: no devices are looked for"),
+        (true, "") => return writeln!(page, "LAN: no interface leads to one; name it in [discovery] interfaces"),
+        (true, interfaces) => write!(page, "LAN: {} devices found on {interfaces}", discovery.devices)?,
+    }
+    write!(page, ", {} are there now", discovery.present)?;
+    if discovery.dropped > 0 {
+        write!(page, "; too many were found: {} times one was left out", discovery.dropped)?;
+    }
+    writeln!(page)
 }
 
 fn write_device(page: &mut String, device: &DeviceStatus) -> fmt::Result {
@@ -218,6 +232,13 @@ mod tests {
                 refused: Some("taken".into()),
                 services,
             }],
+            discovery: DiscoveryStatus {
+                enabled: true,
+                interfaces: vec!["br-lan".into()],
+                devices: 12,
+                present: 10,
+                dropped: 0,
+            },
             workers: vec![worker],
         };
         let expected = "\
@@ -235,6 +256,7 @@ Data in 2026-11: 12.0 MB sent, 3.0 MB received, headers counted
   cap: a warning at 400.0 MB
   server's cap: 450.0 MB a month
   plc1:web: 11.0 MB up, 2.0 kB down
+LAN: 12 devices found on br-lan, 10 are there now
 Configuration: gw.toml:1:1: bad
 Worker link: started again 1 times, last because: bug
 Devices:

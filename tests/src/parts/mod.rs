@@ -2,6 +2,7 @@
 
 mod avahi;
 mod browser;
+mod dhcp;
 mod proxy;
 mod ssh;
 mod vnc;
@@ -13,6 +14,7 @@ use anyhow::Result;
 
 pub use avahi::Avahi;
 pub use browser::{Browser, Screen};
+pub use dhcp::Dnsmasq;
 pub use proxy::Proxy;
 pub use ssh::{Login, Sshd};
 pub use vnc::{Framebuffer, Vnc};

@@ -1,0 +1,6 @@
+//! What gateways find on their LANs, with real publishers, DHCP servers and devices, each a machine of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
+mod found;
+mod lan;
