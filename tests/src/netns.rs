@@ -79,6 +79,31 @@ impl Namespace {
         })
     }
 
+    /// Makes something on a thread inside that stays as long as what was made: its tasks go on there, and children that die
+    /// with the thread that started them live.
+    pub fn keep_inside<T: Send + 'static, F: AsyncFnOnce() -> Result<T> + Send + 'static>(
+        &self,
+        make: F,
+    ) -> Result<Resident<T>> {
+        let (leave, left) = tokio::sync::oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let path = Path::new("/run/netns").join(&self.name);
+        let entrance = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let thread = std::thread::Builder::new().name("resident".into()).spawn(move || {
+            let made = nix::sched::setns(entrance, nix::sched::CloneFlags::CLONE_NEWNET).map_err(Into::into);
+            let runtime = made.and_then(|()| Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?));
+            match runtime {
+                Ok(runtime) => runtime.block_on(async {
+                    drop(tell.send(make().await));
+                    drop(left.await);
+                }),
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })?;
+        let made = told.recv().map_err(|_| anyhow!("a thread inside {} panicked", self.name))??;
+        Ok(Resident { made: Some(made), leave: Some(leave), thread: Some(thread) })
+    }
+
     /// Files that `ip netns exec` lays over those of /etc.
     fn files(&self) -> PathBuf {
         Path::new("/etc/netns").join(&self.name)
@@ -89,6 +114,31 @@ impl Namespace {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
+    }
+}
+
+/// What lives inside a namespace, with the thread that it was made on.
+#[derive(Debug)]
+pub struct Resident<T> {
+    made: Option<T>,
+    leave: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl<T> Resident<T> {
+    /// What was made.
+    pub fn get(&mut self) -> Result<&mut T> {
+        self.made.as_mut().context("it is gone")
+    }
+}
+
+impl<T> Drop for Resident<T> {
+    fn drop(&mut self) {
+        drop(self.made.take());
+        drop(self.leave.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
     }
 }
 

@@ -134,7 +134,12 @@ impl Held {
         self.expiry.abort_all();
         self.expiry.spawn(async move {
             sleep(within.saturating_sub(handle.detached_for().unwrap_or_default())).await;
-            handle.give_up(within, &format!("the link was away for more than {} s", within.as_secs()));
+            let (why, streams) =
+                (format!("the link was away for more than {} s", within.as_secs()), handle.open_streams());
+            handle.give_up(within, &why);
+            if handle.has_ended() {
+                tell_ended(streams, &why);
+            }
         });
         true
     }
@@ -143,8 +148,18 @@ impl Held {
     pub(super) fn end(&mut self, why: &str) {
         self.expiry.abort_all();
         if let Some(session) = self.current.take() {
+            if !session.handle.has_ended() {
+                tell_ended(session.handle.open_streams(), why);
+            }
             session.handle.end(why);
         }
+    }
+}
+
+/// Says why connections ended that nobody ended; where none were open there is nothing to tell.
+fn tell_ended(streams: usize, why: &str) {
+    if streams > 0 {
+        log::info!("{streams} open connections ended: {why}");
     }
 }
 

@@ -272,7 +272,7 @@ fn lock(filter: &Mutex<Filter>) -> MutexGuard<'_, Filter> {
 fn code(fault: &Fault) -> u16 {
     match fault {
         Fault::ConnectTimeout | Fault::AnswerTimeout => 4504,
-        Fault::LinkLost | Fault::Offline(_) => 4503,
+        Fault::LinkLost(_) | Fault::Offline(_) => 4503,
         Fault::Ended(_) => 4403,
         Fault::DataCap(_) => 4429,
         _ => 4502,

@@ -24,11 +24,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::arrivals::Arrival;
 use super::body::{Body, BodyError};
-use super::limits;
-use super::listener::{self, Guest, House};
+use super::listener::{Guest, House};
 use super::strict::{Guard, Turns};
 use super::tls::TlsSettings;
 use super::turnstile::{TooMany, Turn};
+use super::{limits, link_tcp};
 use crate::store::Fingerprint;
 
 /// The other end of a connection.
@@ -73,7 +73,7 @@ pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House,
     };
     let (socket, session) = tls.get_ref();
     if turn.is_some() {
-        listener::tune_link(socket);
+        link_tcp::tune(socket);
     }
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());

@@ -168,7 +168,7 @@ impl DeviceStream for Stream {
             ResetReason::TimedOut => Fault::ConnectTimeout,
             ResetReason::NameNotFound => Fault::NameNotFound,
             ResetReason::DeviceReset | ResetReason::Idle | ResetReason::Cancelled => Fault::DeviceReset,
-            ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost,
+            ResetReason::LinkLost | ResetReason::Stopping | ResetReason::Protocol => Fault::LinkLost(tame(&reset.text)),
             ResetReason::StreamLimit => Fault::GatewayFull,
             ResetReason::Ended => Fault::Ended(tame(&reset.text)),
             ResetReason::DataCap => Fault::DataCap(tame(&reset.text)),

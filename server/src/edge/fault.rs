@@ -52,8 +52,8 @@ pub enum Fault {
     Garbage(String),
     /// The device's certificate or its TLS was not accepted.
     Tls(String),
-    /// The link to the gateway was lost while the device was answering.
-    LinkLost,
+    /// The link to the gateway was lost, and why the session did not go on.
+    LinkLost(String),
     /// The connection was ended on purpose: the right to it was withdrawn.
     Ended(String),
     /// The month's data of the gateway is used up.
@@ -97,7 +97,7 @@ impl Fault {
             | Self::GatewayFull
             | Self::Gateway(_)
             | Self::NotListed
-            | Self::LinkLost
+            | Self::LinkLost(_)
             | Self::Internal => self.of_path(),
             Self::Ended(why) => ended(why),
             Self::DataCap(what) => data_cap(what),
@@ -220,11 +220,11 @@ impl Fault {
                 "The gateway's configuration does not list this service, so it did not open it.",
                 "Add the service to the gateway's configuration, or wait for the list to be brought up to date.",
             ),
-            Self::LinkLost => words(
+            Self::LinkLost(why) => words(
                 StatusCode::BAD_GATEWAY,
                 "link-lost",
                 "The link to the gateway was lost",
-                "The link to the device's gateway broke while the device was answering.",
+                lost(why),
                 "The gateway reconnects by itself; try again in a moment.",
             )
             .retry(5),
@@ -330,6 +330,11 @@ fn data_cap(what: &str) -> Words {
         format!("The device's gateway carries no more data this month: {what}"),
         "Wait for the next month, or ask whoever looks after the devices to lift the cap.",
     )
+}
+
+fn lost(why: &str) -> String {
+    let why = if why.is_empty() { "nobody said why" } else { why };
+    format!("The link to the device's gateway was lost: {why}.")
 }
 
 fn words(

@@ -79,6 +79,14 @@ pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Durat
 pub const TCP_KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// Bytes that may wait unsent in the kernel of a link's socket.
 pub const LINK_NOT_SENT_MAX: u32 = 16 * 1024;
+/// Least and most time between two tries of the kernel's to send what a gateway does not acknowledge. At first it doubles by
+/// itself, up to two minutes: a line that is back would wait for that.
+pub const LINK_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// The same in round trips, on a slow line: its own queue may hold a packet for several of them.
+pub const LINK_RETRY_ROUND_TRIPS: u32 = 8;
+/// Time after which the kernel gives up what nobody acknowledges: longer than the longest silence after which a gateway asks
+/// by itself, since until then only what the server sends can tell it that its link is over.
+pub const LINK_GIVEN_UP: Duration = Duration::from_secs(16 * 60);
 
 /// From asking the gateway to a connected device.
 pub const OPEN: Duration = Duration::from_secs(10);

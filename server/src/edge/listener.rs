@@ -195,17 +195,6 @@ fn tune(socket: &TcpStream) {
     }
 }
 
-/// A gateway's link asks by itself whether the other end is there, as rarely as its line allows: probes of the kernel's would
-/// cost its SIM card megabytes and keep a NAT awake that it is learning about. What goes next is decided late, so that little
-/// waits unsent in the kernel.
-pub(super) fn tune_link(socket: &TcpStream) {
-    let socket = SockRef::from(socket);
-    let tuned = socket.set_keepalive(false).and_then(|()| socket.set_tcp_notsent_lowat(limits::LINK_NOT_SENT_MAX));
-    if let Err(error) = tuned {
-        tracing::debug!(%error, "cannot set a link's socket options");
-    }
-}
-
 /// A pause that doubles with each failure and is bounded.
 #[derive(Debug, Default)]
 struct Pause(Option<Duration>);

@@ -8,6 +8,7 @@ pub mod doors;
 pub mod fault;
 pub mod headers;
 pub mod limits;
+mod link_tcp;
 pub mod listener;
 pub mod pages;
 mod proxy;

@@ -112,7 +112,7 @@ fn broken_part(fault: &Fault) -> Option<Part> {
         Fault::Misdirected | Fault::BadRequest(_) => Some(Part::Person),
         Fault::RequestTimeout => Some(Part::Internet),
         Fault::Internal => Some(Part::Server),
-        Fault::Offline(_) | Fault::LinkLost | Fault::DataCap(_) => Some(Part::Link),
+        Fault::Offline(_) | Fault::LinkLost(_) | Fault::DataCap(_) => Some(Part::Link),
         Fault::StreamLimit(_) | Fault::GatewayFull | Fault::Gateway(_) | Fault::NotListed => Some(Part::Gateway),
         Fault::Unreachable | Fault::ConnectTimeout | Fault::NameNotFound => Some(Part::Lan),
         Fault::Refused | Fault::AnswerTimeout | Fault::DeviceReset | Fault::Garbage(_) | Fault::Tls(_) => {
@@ -208,7 +208,7 @@ mod tests {
             Fault::DeviceReset,
             Fault::Garbage(String::new()),
             Fault::Tls(String::new()),
-            Fault::LinkLost,
+            Fault::LinkLost("<script>".into()),
             Fault::Ended(String::new()),
             Fault::DataCap(String::new()),
             Fault::Internal,

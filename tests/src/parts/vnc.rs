@@ -79,6 +79,11 @@ pub struct Framebuffer {
 impl Framebuffer {
     /// Does the RFB 3.8 handshake without password and asks for one whole picture in raw encoding.
     pub async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Result<Self> {
+        Self::open(&mut stream).await
+    }
+
+    /// The same on a connection that stays.
+    pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<Self> {
         let mut version = [0; 12];
         stream.read_exact(&mut version).await.context("no RFB version")?;
         ensure!(&version == b"RFB 003.008\n", "the server speaks {:?}", String::from_utf8_lossy(&version));
@@ -98,7 +103,7 @@ impl Framebuffer {
         stream.write_all(&[0, 0, 0, 0, 32, 24, 1, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]).await?;
         stream.write_all(&[2, 0, 0, 1, 0, 0, 0, 0]).await?; // SetEncodings: raw
         let mut picture = Self { width, height, name, pixels: vec![0; usize::from(width) * usize::from(height)] };
-        picture.update(&mut stream).await?;
+        picture.update(stream).await?;
         Ok(picture)
     }
 
@@ -110,7 +115,8 @@ impl Framebuffer {
         colours.len()
     }
 
-    async fn update<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<()> {
+    /// Asks for the whole picture again, on the same connection.
+    pub async fn update<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<()> {
         stream.write_all(&[3, 0, 0, 0, 0, 0]).await?; // FramebufferUpdateRequest, all of it
         stream.write_u16(self.width).await?;
         stream.write_u16(self.height).await?;

@@ -105,6 +105,11 @@ impl Call {
         }
     }
 
+    /// What came already behind what was asked for.
+    pub(crate) fn buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// All until the other end has ended its direction.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.buffer);

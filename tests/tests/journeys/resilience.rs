@@ -199,14 +199,23 @@ async fn a_server_that_is_asked_to_stop_ends_well_and_its_gateways_return() {
     let ended = world.server.process().stop(PATIENCE).await.unwrap();
     assert_eq!(ended.code(), Some(0));
     world.wait_for_word("the server is stopping").await.unwrap();
+    // It was told when to come back, says so, and does not come earlier.
+    let link = world.status().unwrap()["link"].clone();
+    let told = link["last_error"]["what"].as_str().unwrap_or_default().to_owned();
+    let server = &link["servers"][0];
+    assert!(told.contains("the server is stopping") && server["not_before_s"].as_u64() <= Some(10), "{link}");
     world.server.restart().await.unwrap();
     world.wait_for_page("plc1", 200, "press 3").await.unwrap();
 }
 
 async fn through(proxy: Proxy, folder: tempfile::TempDir, restart: impl AsyncFn(u16) -> Proxy) {
-    let (device, url) = (device("press 3").await, proxy.url());
-    let with_proxy = |config: GatewayConfig| config.proxy(&url).device("plc1", "", &[("web", "http", device.address)]);
-    let mut world = World::start(with_proxy).await.unwrap();
+    let (device, echoes, url) = (device("press 3").await, Origin::echo().await, proxy.url());
+    let services = [("web", "http", device.address), ("echo", "tcp", echoes.address)];
+    let mut world =
+        World::start(|config: GatewayConfig| config.proxy(&url).device("plc1", "", &services)).await.unwrap();
+    let mut stream = world.stream("plc1", "echo").await.unwrap();
+    stream.send(b"before").await.unwrap();
+    assert_eq!(stream.receive_exactly(6).await.unwrap(), b"before");
     world.wait_for_page("plc1", 200, "press 3").await.unwrap();
     let shown = world.status().unwrap()["link"]["proxy"].as_str().unwrap().to_owned();
     assert!(shown.contains(&proxy.address().to_string()) && !shown.contains("fe-rry"), "{shown}");
@@ -214,8 +223,13 @@ async fn through(proxy: Proxy, folder: tempfile::TempDir, restart: impl AsyncFn(
     drop(proxy);
     world.wait_until_online(false).await.unwrap();
     world.wait_for_word("proxy").await.unwrap();
+    stream.send(b"meanwhile").await.unwrap();
     let _again = restart(port).await;
     world.wait_for_page("plc1", 200, "press 3").await.unwrap();
+    // What was open goes on, over another connection of the proxy's.
+    let back = tokio::time::timeout(PATIENCE, stream.receive_exactly(9)).await.unwrap();
+    assert_eq!(back.unwrap(), b"meanwhile");
+    assert_eq!(echoes.calls(), 1);
     assert!(!world.gateway.process().output().contains("fe-rry"), "the password is in the log");
     drop(folder);
 }
