@@ -40,6 +40,7 @@ e2e: ## only the journeys
 soak: ## the journeys that take minutes: holes, forgetful NATs, what an idle link costs
 	@tests/install.sh test
 	$(CARGO) build --locked --workspace --bins
+	SOAK=10 $(CARGO) test -p linkspan-protocol --locked --test machine -- --nocapture links_that_are_lost
 	$(CARGO) test -p linkspan-tests --locked --no-fail-fast --test journeys -- --ignored --nocapture
 
 fuzz-api: ## asks the API whatever its description allows, for ten minutes (LINKSPAN_FUZZ_SECONDS)

@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 pub use self::run::Driver;
 use self::state::{Shared, State};
-pub use self::stream::{Resetter, Stream, failed, reset_of};
+pub use self::stream::{Line, Resetter, Stream, failed, reset_of};
 pub use crate::frame::{Reset, ResetReason, Target};
 use crate::limits::MESSAGE_MAX;
 pub use crate::liveness::Pulse;
@@ -90,7 +90,7 @@ impl Resumed {
     pub fn over<W: WebSocket>(self, socket: W) -> Driver<W> {
         let mut state = self.shared.lock();
         if state.link == self.link && !state.ended {
-            state.detached = None;
+            (state.detached, state.attached) = (None, Instant::now());
         }
         drop(state);
         Driver::new(socket, self.shared, self.link)

@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) link: u64,
     /// Since when there is none.
     pub(super) detached: Option<Instant>,
+    /// When the last one began.
+    pub(super) attached: Instant,
     pub(super) ended: bool,
 }
 
@@ -88,6 +90,7 @@ impl State {
             incoming: VecDeque::new(),
             link: 0,
             detached: None,
+            attached: Instant::now(),
             ended: false,
         }
     }

@@ -67,9 +67,34 @@ impl Stream {
         state.wake_driver();
     }
 
+    /// The link below it.
+    pub fn line(&self) -> Line {
+        Line { shared: self.shared.clone() }
+    }
+
     /// Something that can reset this stream from elsewhere, as long as it lives.
     pub fn resetter(&self) -> Resetter {
         Resetter { shared: self.shared.clone(), id: self.id }
+    }
+}
+
+/// The link below a stream, for whoever may not count the time in which it is away.
+#[derive(Clone)]
+pub struct Line {
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    /// Since when there is a link; `None` while the session waits for the next one.
+    pub fn up_since(&self) -> Option<Instant> {
+        let state = self.shared.lock();
+        state.detached.is_none().then_some(state.attached)
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("up_since", &self.up_since()).finish()
     }
 }
 
@@ -84,6 +109,11 @@ impl Resetter {
     /// Ends both directions at once and says why; nothing happens if the stream is over.
     pub fn reset(&self, reason: ResetReason, text: &str) {
         self.shared.reset(self.id, Reset::new(reason, text));
+    }
+
+    /// The link below it.
+    pub fn line(&self) -> Line {
+        Line { shared: self.shared.clone() }
     }
 }
 

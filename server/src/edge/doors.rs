@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
-use linkspan_protocol::driver::{ResetReason, Stream, reset_of};
+use linkspan_protocol::driver::{Line, ResetReason, Stream, reset_of};
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use linkspan_protocol::message::{DeviceReport, ServiceReport};
 use linkspan_protocol::text::tame;
@@ -105,6 +105,9 @@ impl NoStream {
 pub trait DeviceStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// What a failed read or write means.
     fn fault(error: &io::Error) -> Fault;
+
+    /// The link to the gateway: while that is away, nobody can answer.
+    fn line(&self) -> Line;
 }
 
 /// Everything the edge needs to know about people, devices and gateways.
@@ -175,10 +178,18 @@ impl DeviceStream for Stream {
             ResetReason::Internal | ResetReason::Unknown(_) => Fault::Gateway(tame(&reset.text)),
         }
     }
+
+    fn line(&self) -> Line {
+        Stream::line(self)
+    }
 }
 
 impl DeviceStream for Metered {
     fn fault(error: &io::Error) -> Fault {
         Stream::fault(error)
+    }
+
+    fn line(&self) -> Line {
+        Metered::line(self)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use linkspan_protocol::driver::Resetter;
+use linkspan_protocol::driver::{Line, Resetter};
 use linkspan_protocol::frame::{Reset, ResetReason};
 use linkspan_protocol::id::{DeviceName, GatewayName, ServiceName};
 use linkspan_protocol::text::tame;
@@ -58,6 +58,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// The link below it.
+    pub(super) fn line(&self) -> Line {
+        self.resetter.line()
+    }
+
     pub(super) fn new(passage: Passage, number: u64, resetter: Resetter) -> Self {
         let zero = || AtomicU64::new(0);
         Self {

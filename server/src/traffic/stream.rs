@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use linkspan_protocol::driver::{failed, reset_of};
+use linkspan_protocol::driver::{Line, failed, reset_of};
 use linkspan_protocol::frame::Reset;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -24,6 +24,11 @@ pub struct Metered {
 }
 
 impl Metered {
+    /// The link below it.
+    pub fn line(&self) -> Line {
+        self.live.line()
+    }
+
     pub(super) fn new(stream: Way, live: Arc<Live>, number: u64, traffic: Traffic) -> Self {
         Self { stream, live, number, traffic, came_to_end: false, finished: false, failure: None }
     }

@@ -34,15 +34,9 @@ impl Wired {
         let all = ip(&["-n", field.router.name(), "-o", "-4", "address", "show"])?;
         let line = all.lines().find(|line| line.contains("172.16.5.2")).context("no cable")?;
         let device = line.split_whitespace().nth(1).context("no name")?.to_owned();
-        let wired = Self { provider, device };
-        wired.route(field, "add")?;
-        Ok(wired)
-    }
-
-    /// Adds or deletes the route that goes before the one of the radio line.
-    fn route(&self, field: &Field, what: &str) -> Result<()> {
-        let route = ["default", "via", "172.16.5.1", "dev", &self.device, "metric", "10"];
-        ip(&[&["-n", field.router.name(), "route", what][..], &route].concat()).map(drop)
+        let route = ["route", "add", "default", "via", "172.16.5.1", "dev", &device, "metric", "10"];
+        ip(&[&["-n", field.router.name()][..], &route].concat())?;
+        Ok(Self { provider, device })
     }
 }
 
@@ -69,34 +63,31 @@ async fn from_the_cable_to_the_radio_line_and_back_a_stream_goes_on_at_once() {
     };
     until("the cable", PATIENCE, async || is_on(&cable)).await.unwrap();
     field.gateway.process().still_runs().unwrap();
-    let provider = wired.provider.name().to_owned();
-    let (down, device) = (router.clone(), wired.device.clone());
+    let (provider, device) = (wired.provider.name().to_owned(), wired.device.clone());
+    let route = move |router: &str, what: &str| {
+        let route = ["default", "via", "172.16.5.1", "dev", &device, "metric", "10"];
+        ip(&[&["-n", router, "route", what][..], &route].concat()).map(drop)
+    };
+    let pulled = wired.device.clone();
     // The cable is silent and its address stays, as where a modem behind it is off: the route is moved by whoever
     // watches it. Then the route is back. Then the cable is pulled.
-    let changes: [(&str, Box<dyn Fn() -> Result<()> + Send>); 3] = [
-        ("a silent cable", {
-            let (router, device) = (router.clone(), wired.device.clone());
-            Box::new(move || {
-                silence(&provider, &["172.16.5.0/24", "203.0.113.0/24"])?;
-                ip(&["-n", &router, "route", "delete", "default", "via", "172.16.5.1", "dev", &device]).map(drop)
-            })
-        }),
-        ("the cable again", {
-            let (provider, router, device) = (wired.provider.name().to_owned(), router.clone(), wired.device.clone());
-            Box::new(move || {
-                nft(&provider, "delete table inet silence")?;
-                let via = ["via", "172.16.5.1", "dev", &device, "metric", "10"];
-                ip(&[&["-n", &router, "route", "add", "default"][..], &via].concat()).map(drop)
-            })
-        }),
-        ("a pulled cable", Box::new(move || ip(&["-n", &down, "link", "set", &device, "down"]).map(drop))),
-    ];
+    let change = move |what: &str| match what {
+        "a silent cable" => {
+            silence(&provider, &["172.16.5.0/24", "203.0.113.0/24"])?;
+            route(&router, "delete")
+        }
+        "the cable again" => {
+            nft(&provider, "delete table inet silence")?;
+            route(&router, "add")
+        }
+        _ => ip(&["-n", &router, "link", "set", &pulled, "down"]).map(drop),
+    };
     let took = field.visit(async move |visitor| {
         let mut stream = visitor.stream().await?;
         talk(&mut stream, "before").await?;
         let mut took = Vec::new();
-        for (what, change) in changes {
-            change()?;
+        for what in ["a silent cable", "the cable again", "a pulled cable"] {
+            change(what)?;
             let begin = Instant::now();
             talk(&mut stream, what).await?;
             visitor.sees_page(Duration::from_secs(5)).await?;
@@ -226,7 +217,7 @@ async fn a_stream_whose_link_is_away_for_too_long_ends_with_that_reason_at_both_
         run(std::process::Command::new("ip").args(["netns", "exec", &router, "ss", "-K", "dport", "=", ":8443"]))?;
         run(std::process::Command::new("ip").args(["netns", "exec", &server, "ss", "-K", "dst", "203.0.113.1"]))?;
         let closed = tokio::time::timeout(PATIENCE, stream.closed()).await??;
-        Ok(closed.context("closed without a word")?)
+        closed.context("closed without a word")
     });
     let close = close.unwrap();
     assert_eq!(u16::from(close.code), 4503, "{close:?}");

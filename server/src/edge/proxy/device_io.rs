@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use linkspan_protocol::driver::Line;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::edge::fault::Fault;
 
@@ -16,8 +18,9 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for T {}
 
 /// What has happened on a connection to a device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Traffic {
+    line: Line,
     read: AtomicU64,
     fault: Mutex<Option<Fault>>,
 }
@@ -26,6 +29,11 @@ impl Traffic {
     /// Bytes that came from the device.
     pub(super) fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// Since when the link to the gateway is there; `None` while it is away.
+    pub(super) fn line_up_since(&self) -> Option<Instant> {
+        self.line.up_since()
     }
 
     /// The first failure of the stream.
@@ -48,9 +56,14 @@ pub(super) struct DeviceIo {
 }
 
 impl DeviceIo {
-    /// `secure`: the wire is TLS. `meaning` says what an error of it means.
-    pub(super) fn new(wire: Box<dyn Wire>, secure: bool, meaning: fn(&io::Error) -> Fault) -> (Self, Arc<Traffic>) {
-        let traffic = Arc::<Traffic>::default();
+    /// `secure`: the wire is TLS. `meaning` says what an error of it means; `line` is the link below.
+    pub(super) fn new(
+        wire: Box<dyn Wire>,
+        secure: bool,
+        meaning: fn(&io::Error) -> Fault,
+        line: Line,
+    ) -> (Self, Arc<Traffic>) {
+        let traffic = Arc::new(Traffic { line, read: AtomicU64::new(0), fault: Mutex::default() });
         (Self { wire, secure, traffic: Arc::clone(&traffic), meaning, deaf: false }, traffic)
     }
 

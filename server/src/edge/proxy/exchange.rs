@@ -93,10 +93,10 @@ impl<D: Doors> Proxy<D> {
             deadline: limits::OPEN,
         };
         let stream = self.doors.open(&wish).map_err(|no| no.fault(call.found.last_seen))?;
-        let secure = call.service.kind == ServiceKind::Https;
+        let (secure, line) = (call.service.kind == ServiceKind::Https, stream.line());
         let wire: Box<dyn Wire> =
             if secure { Box::new(device_tls::secure(stream, &call.service).await?) } else { Box::new(stream) };
-        let (io, traffic) = DeviceIo::new(wire, secure, D::Stream::fault);
+        let (io, traffic) = DeviceIo::new(wire, secure, D::Stream::fault, line);
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .ignore_invalid_headers_in_responses(true)
@@ -175,7 +175,8 @@ impl Failed {
     }
 }
 
-/// Waits for the answer's head. The clock starts anew whenever the device takes a piece of the request.
+/// Waits for the answer's head. The clock starts anew whenever the device takes a piece of the request, and when a link that
+/// was away is back: until then the device may have answered, and nobody hears it.
 async fn await_answer(
     connection: &mut Connection,
     request: Request<Upload>,
@@ -183,13 +184,18 @@ async fn await_answer(
     house: &House,
 ) -> Result<Response<Incoming>, Failed> {
     let started = Instant::now();
+    let traffic = Arc::clone(&connection.traffic);
+    // How long a session may be without a link is not for us to say: when it is given up, the stream ends.
+    let due = || {
+        let since = traffic.line_up_since().unwrap_or_else(Instant::now);
+        progress.last_moved().max(started).max(since) + limits::RESPONSE_HEAD
+    };
     let mut answer = std::pin::pin!(connection.send(request, house));
     let answered = loop {
-        let due = progress.last_moved().max(started) + limits::RESPONSE_HEAD;
         tokio::select! {
             answered = connection.wait(answer.as_mut()) => break Some(answered),
-            () = tokio::time::sleep_until(due) => {
-                if progress.last_moved().max(started) + limits::RESPONSE_HEAD <= Instant::now() {
+            () = tokio::time::sleep_until(due()) => {
+                if due() <= Instant::now() {
                     break None;
                 }
             }
