@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::memory::{cpu_seconds, resident};
+use crate::memory::resident;
 use crate::report::{Cell, Report};
 use crate::route::Route;
 use crate::world::{BULK, World};
@@ -27,13 +27,13 @@ pub(crate) async fn measure(world: &World, report: &mut Report) -> Result<()> {
                 command.arg("-T").arg(&file).args(["-H", "Expect:", "-w", "\n%{speed_upload}"]);
                 command.arg(format!("{}/sink", sink.origin));
             }
-            let before = cpu(world, route)?;
+            let before = world.cpu(route)?;
             let output = command.kill_on_drop(true).output().await?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             ensure!(output.status.success(), "{}: {}", route.name, String::from_utf8_lossy(&output.stderr));
             let speed: f64 = text.lines().last().context("curl says nothing")?.trim().parse()?;
             let per_gib = |seconds: f64| seconds * 1073741824.0 / BULK as f64;
-            let spent = match (before, cpu(world, route)?) {
+            let spent = match (before, world.cpu(route)?) {
                 (Some(old), Some(new)) => {
                     format!(", {:.2} + {:.2} s CPU/GiB", per_gib(new.0 - old.0), per_gib(new.1 - old.1))
                 }
@@ -82,14 +82,4 @@ async fn eight(world: &World, report: &mut Report) -> Result<()> {
     );
     report.line("Memory", text);
     Ok(())
-}
-
-/// Processor time so far of the two programs that make up a route, the server first.
-fn cpu(world: &World, route: &Route) -> Result<Option<(f64, f64)>> {
-    let (a, b) = match (route.name, &world.rathole) {
-        ("linkspan", _) => world.pids,
-        ("direct", _) | (_, None) => return Ok(None),
-        (_, Some(rathole)) => (rathole.server.pid(), rathole.client.pid()),
-    };
-    Ok(Some((cpu_seconds(a)?, cpu_seconds(b)?)))
 }

@@ -79,12 +79,13 @@ pub(crate) async fn measure_storm(
     let restarted = begin.elapsed();
     let people = People::come(https, url, token);
     let [half, most, all] = crowd.all_back(lost_before, RETURN).await?.map(|time| (time - begin).as_secs_f64());
+    let each = 1e6 * cpu_seconds(server.process().pid())? / f64::from(count);
     let asked = people.leave().await?;
     let [one, two, three, more] = crowd.told().back;
     let text = format!(
         "kill -9 of a server with {count} gateways and restart: it answers again after {:.1} s; half of them are back \
          after {half:.1} s, nine tenths after {most:.1} s, all after {all:.1} s; {one} took one try, {two} two, {three} three, \
-         {more} more",
+         {more} more; the server spent {each:.0} µs of processor time on each",
         restarted.as_secs_f64(),
     );
     report.line("Many", text);

@@ -16,6 +16,7 @@ use linkspan_tests::wait;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::memory::cpu_seconds;
 use crate::rathole::Rathole;
 use crate::route::Route;
 
@@ -113,6 +114,16 @@ impl World {
         let pids = (server.process().pid(), gateway.process().pid());
         let parts = Parts { _server: server, _gateway: gateway, _nginx: nginx, _sink: tasks };
         Ok(Self { folder: folder.to_owned(), pages, sinks, secure_pages, pids, rathole, _parts: parts })
+    }
+
+    /// Processor time so far of the two programs that make up a route, the server first.
+    pub(crate) fn cpu(&self, route: &Route) -> Result<Option<(f64, f64)>> {
+        let (a, b) = match (route.name, &self.rathole) {
+            ("linkspan", _) => self.pids,
+            ("direct", _) | (_, None) => return Ok(None),
+            (_, Some(rathole)) => (rathole.server.pid(), rathole.client.pid()),
+        };
+        Ok(Some((cpu_seconds(a)?, cpu_seconds(b)?)))
     }
 }
 
