@@ -56,10 +56,10 @@ pub fn arriving_per_address(connections: usize) -> usize {
 }
 
 /// Gateways between the turnstile and their first request, while the processors have nothing else to do: over a line of
-/// 300 ms it lets a thousand in in a second. Each costs some 400 µs of processor time that it may ask for at any moment.
+/// 300 ms it lets a thousand in in a second. Each may ask for the processor time of a handshake at any moment.
 pub const ARRIVING_INSIDE: usize = 1024;
-/// The same while the processors are busy: what so many handshakes work on still fits their caches. With a thousand at
-/// once the same processors get through half as many in a second.
+/// The same while the processors are busy. With a thousand at once, two processors were seen to get through half as many in
+/// a second; what exactly they lose there was not measured.
 pub const ARRIVING_BUSY: usize = 128;
 /// The processors are busy if a task that is ready waits longer than this for its turn.
 pub const BUSY: Duration = Duration::from_micros(500);
@@ -104,8 +104,10 @@ pub const DEVICE_LINES: usize = 128;
 /// How long an idle connection to a device is kept. Small web servers close theirs after 5 to 60 s, and many have room
 /// for four connections only.
 pub const POOL_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for one session at one service. Over HTTP/2 a browser asks for a page's thirty parts at once.
-pub const POOL_PER_KEY: usize = 32;
+/// Idle connections kept for one session at one service: as many as a browser may have used at once over HTTP/2
+/// ([`H2_STREAMS`]). One that finds no place is closed, and the next request opens another, which is audited and costs the
+/// device a connection: with half as many places as requests, each second answer did that.
+pub const POOL_PER_KEY: usize = 128;
 /// Sessions and services, taken together, that connections are kept for.
 pub const POOL_KEYS: usize = 1024;
 /// How long a connection may take to become idle after its answer was read.

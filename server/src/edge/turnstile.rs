@@ -3,7 +3,7 @@
 //!
 //! A handshake costs some hundred microseconds, a waiting socket next to nothing. So a fleet waits here, in its order,
 //! until the tasks that are ready to run have had their turn: then a few more are let in. While the processors are busy, only
-//! as many are inside as their caches hold; while they are not, since lines are slow, many more. Nothing is tuned to a number
+//! few are inside; while they are not, since lines are slow, many more. Nothing is tuned to a number
 //! of handshakes a second, and no processor idles while somebody waits.
 
 use std::sync::Arc;
