@@ -5,6 +5,7 @@
 
 mod buffer;
 mod pool;
+mod queue;
 mod stream;
 mod terms;
 mod turns;
@@ -12,7 +13,7 @@ mod turns;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use self::pool::Pool;
 use self::stream::Half;
@@ -34,6 +35,8 @@ pub struct Mux {
     events: VecDeque<Event>,
     /// Bytes that wait to be sent, over all streams.
     queued: usize,
+    /// Room that empty queues keep.
+    kept_room: usize,
     pool: Pool,
 }
 
@@ -55,6 +58,7 @@ impl Mux {
             turns: Turns::default(),
             events: VecDeque::new(),
             queued: 0,
+            kept_room: 0,
             pool,
         }
     }
@@ -127,7 +131,10 @@ impl Mux {
         if let Some(reset) = &stream.reset {
             return Err(reset.clone());
         }
-        let taken = stream.send.take(data, free, now).ok_or_else(gone)?;
+        self.kept_room -= stream.send.room();
+        let taken = stream.send.take(data, free, now);
+        self.kept_room += stream.send.room();
+        let taken = taken.ok_or_else(gone)?;
         self.queued += taken;
         self.turns.schedule(id, &mut stream.send);
         Ok(taken)
@@ -191,6 +198,7 @@ impl Mux {
     fn end(&mut self, id: StreamId, reset: Reset) {
         if let Some(stream) = self.streams.get_mut(&id) {
             self.queued -= stream.send.queued();
+            self.kept_room -= stream.send.room();
             stream.end(reset);
             self.turns.forget(id);
         }
@@ -237,7 +245,7 @@ impl Mux {
     pub fn end_all(&mut self, reset: &Reset) {
         self.urgent.clear();
         self.turns = Turns::default();
-        self.queued = 0;
+        (self.queued, self.kept_room) = (0, 0);
         for (id, stream) in &mut self.streams {
             if stream.reset.is_none() && !stream.is_over() {
                 stream.end(reset.clone());
@@ -299,6 +307,13 @@ impl Mux {
             }
             let Some(id) = self.turns.next(allow) else { return frames };
             frames += self.fill_from(id, message, room.min(DATA_MAX));
+        }
+    }
+
+    /// Gives back the room that the queues of bulk keep while they are empty: it is some time since it was needed.
+    pub fn cool(&mut self) {
+        if std::mem::take(&mut self.kept_room) > 0 {
+            self.streams.values_mut().for_each(|stream| stream.send.cool());
         }
     }
 
@@ -402,14 +417,11 @@ impl Mux {
         let free = self.free_to_queue();
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         stream.send.class = None;
-        let mut frames = 0;
-        let data = stream.send.give(max);
-        self.queued -= data.len();
-        if !data.is_empty() {
-            put_data_head(message, id, data.len());
-            message.put_slice(&data);
-            frames += 1;
-        }
+        self.kept_room -= stream.send.room();
+        let keep = (self.settings.memory.queued / KEPT_ROOM).saturating_sub(self.kept_room);
+        let given = stream.send.give(max, keep, message, |message, len| put_data_head(message, id, len));
+        self.queued -= given;
+        let mut frames = u64::from(given > 0);
         if stream.send.half == Half::Finishing && stream.send.queued() == 0 {
             frames += 1;
             if let Some(reset) = stream.last_word.take() {
@@ -420,6 +432,7 @@ impl Mux {
                 Frame::Fin(id).encode(message);
             }
         }
+        self.kept_room += stream.send.room();
         if stream.send.has_room_for_writer(free) {
             self.events.push_back(Event::Writable(id));
         }
@@ -463,6 +476,9 @@ impl Mux {
         4 * self.settings.max_streams as usize + 256
     }
 }
+
+/// Empty queues keep this part of what all may queue: what grows and shrinks with each message costs more than to be filled.
+const KEPT_ROOM: usize = 8;
 
 /// Places that an empty queue or table keeps; the rest of what a burst took is given back.
 pub(crate) const KEPT: usize = 3;

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::buffer::Buffer;
 use super::pool::Pool;
+use super::queue::Queue;
 use super::turns::Class;
 use super::{Settings, Violation};
 use crate::frame::{Reset, StreamId};
@@ -49,7 +50,7 @@ impl Stream {
         self.last_word = None;
         self.reset = Some(reset);
         self.send.half = Half::Finished;
-        self.send.queue = BytesMut::new();
+        self.send.queue = Queue::default();
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) struct Sending {
     pub(super) half: Half,
     pub(super) credit: u64,
     pub(super) class: Option<Class>,
-    queue: BytesMut,
+    queue: Queue,
     writer_waits: bool,
     period: Option<Instant>,
     sent_in_period: usize,
@@ -79,7 +80,7 @@ impl Sending {
             half: Half::Open,
             credit: u64::from(credit),
             class: None,
-            queue: BytesMut::new(),
+            queue: Queue::default(),
             writer_waits: false,
             period: None,
             sent_in_period: 0,
@@ -97,7 +98,7 @@ impl Sending {
         }
         let room = queue_limit(free).saturating_sub(self.queue.len());
         let (taken, rest) = data.split_at(room.min(data.len()));
-        self.queue.extend_from_slice(taken);
+        self.queue.push(taken);
         self.writer_waits = !rest.is_empty();
         Some(taken.len())
     }
@@ -118,17 +119,39 @@ impl Sending {
         if self.queue.is_empty() { self.half == Half::Finishing } else { self.credit > 0 }
     }
 
-    /// Takes up to `max` bytes that there is credit for.
-    pub(super) fn give(&mut self, max: usize) -> BytesMut {
+    /// Writes up to `max` bytes that there is credit for, behind what `head` writes for so many; returns how many. An idle
+    /// stream holds no memory: only one that carries bulk keeps the room of its queue for what comes next, up to `keep`.
+    pub(super) fn give(
+        &mut self,
+        max: usize,
+        keep: usize,
+        out: &mut BytesMut,
+        head: impl FnOnce(&mut BytesMut, usize),
+    ) -> usize {
         let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
-        let data = self.queue.split_to(self.queue.len().min(max).min(credit));
-        self.credit -= data.len() as u64;
-        self.sent_in_period += data.len();
-        if self.queue.is_empty() {
-            // An idle stream holds no memory.
-            self.queue = BytesMut::new();
+        let bytes = self.queue.len().min(max).min(credit);
+        if bytes > 0 {
+            head(out, bytes);
+            self.queue.give(bytes, out);
+            self.credit -= bytes as u64;
+            self.sent_in_period += bytes;
         }
-        data
+        if self.queue.is_empty() && (self.class() == Class::Quiet || self.half != Half::Open || self.room() > keep) {
+            self.queue = Queue::default();
+        }
+        bytes
+    }
+
+    /// Bytes of room that an empty queue keeps.
+    pub(super) fn room(&self) -> usize {
+        if self.queue.is_empty() { self.queue.room() } else { 0 }
+    }
+
+    /// Gives that back.
+    pub(super) fn cool(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = Queue::default();
+        }
     }
 
     /// True once when a writer that waits can go on.

@@ -338,6 +338,7 @@ impl Session {
     /// # Errors
     /// [`SessionError::Silent`]: the link must end.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        self.mux.cool();
         self.liveness.handle_timeout(now).map_err(|Silent(silence)| SessionError::Silent(silence))
     }
 
