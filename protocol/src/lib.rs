@@ -2,8 +2,11 @@
 //!
 //! Bytes and the time come in as arguments, bytes and events go out; nothing here waits, and nothing that a peer sends
 //! makes it panic or allocate what was merely announced. `docs/protocol.md` is the prose of it. With the feature `io`,
-//! [`driver`] runs a session over a real WebSocket and [`pipe`](mod@pipe) copies between a stream and a socket.
+//! [`driver`] runs a session over a real WebSocket, [`pipe`](mod@pipe) copies between a stream and a socket, and [`ahead`]
+//! reads what TLS will ask for.
 
+#[cfg(feature = "io")]
+pub mod ahead;
 pub mod certificate;
 pub mod code;
 pub mod discovery;

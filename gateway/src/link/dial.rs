@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use linkspan_protocol::ahead::Ahead;
 use linkspan_protocol::driver::websocket_config;
 use linkspan_protocol::handshake::{HandshakeError, greet};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, Welcome};
@@ -27,7 +28,7 @@ use crate::platform::race::Race;
 use crate::platform::tcp;
 
 /// What a link is made of.
-pub(super) type Transport = TlsStream<TcpStream>;
+pub(super) type Transport = TlsStream<Ahead<TcpStream>>;
 
 /// A WebSocket that leads to the server.
 pub(super) type Socket = websocket::Socket<Transport>;
@@ -162,7 +163,7 @@ fn no_connection(at: &HostPort, addresses: &[SocketAddr], error: &io::Error) -> 
     }
 }
 
-async fn upgrade(stream: TlsStream<TcpStream>, at: &HostPort) -> Result<Socket, Failure> {
+async fn upgrade(stream: Transport, at: &HostPort) -> Result<Socket, Failure> {
     let authority = at.to_string();
     let authority = authority.strip_suffix(":443").unwrap_or(&authority);
     let uri: Uri = format!("wss://{authority}{LINK_PATH}").parse().map_err(|_| {

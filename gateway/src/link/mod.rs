@@ -261,7 +261,7 @@ impl Link {
         lasting.yielding = false;
         lasting.dialer.servers.connected(path.server);
         lasting.outlook.network.watch(path.peer);
-        let _counted = self.traffic.begin(socket.get_ref().get_ref().0, (welcome.time, welcome.utc_offset_s));
+        let _counted = self.traffic.begin(socket.get_ref().get_ref().0.get_ref(), (welcome.time, welcome.utc_offset_s));
         let joined = match lasting.held.join(socket, config, &hello, &welcome) {
             Ok(joined) => joined,
             Err(error) => {

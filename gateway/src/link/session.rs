@@ -67,7 +67,7 @@ impl Held {
         let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
         // What the kernel has not sent yet is no longer put in order: it is kept short.
         let tuned = |driver: Driver<Socket>| {
-            driver.keep_unsent(|socket, bytes| tcp::keep_unsent(socket.get_ref().get_ref().0, bytes))
+            driver.keep_unsent(|socket, bytes| tcp::keep_unsent(socket.get_ref().get_ref().0.get_ref(), bytes))
         };
         self.expiry.abort_all();
         if let (Some(received), Some(session)) = (welcome.received, &self.current)

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use linkspan_protocol::ahead::Ahead;
 use linkspan_protocol::message::ALPN;
 use linkspan_protocol::text::tame;
 use rustls::client::Resumption;
@@ -190,14 +191,14 @@ pub(super) async fn handshake(
     stream: TcpStream,
     server: &Server,
     memory: &Memory,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<TlsStream<Ahead<TcpStream>>, Failure> {
     let Kept { config, verifier, shows_certificate, .. } = memory.settings(&server.trust)?;
     verifier.begin();
     let name = ServerName::try_from(server.at.host.as_ref()).map(|name| name.to_owned()).map_err(|_| {
         Failure::new(Step::Tls, format!("{} is no name for TLS", server.at.host), "correct [server] url")
             .with_retry(Retry::Slowly)
     })?;
-    let connecting = TlsConnector::from(config).connect(name, stream);
+    let connecting = TlsConnector::from(config).connect(name, Ahead::new(stream));
     match timeout(Step::Tls.deadline(), connecting).await {
         Ok(Ok(stream)) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);

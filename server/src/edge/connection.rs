@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use linkspan_protocol::ahead::Ahead;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -73,7 +74,7 @@ pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House,
     };
     let (socket, session) = tls.get_ref();
     if turn.is_some() {
-        link_tcp::tune(socket);
+        link_tcp::tune(socket.get_ref());
     }
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
@@ -86,7 +87,7 @@ pub async fn serve_tls<A: Answers>(guest: Guest, tls: TlsSettings, house: House,
 /// What a socket turned out to be.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and gone at once")]
 enum Entered {
-    Secure(TlsStream<TcpStream>, Option<Turn>),
+    Secure(TlsStream<Ahead<TcpStream>>, Option<Turn>),
     Clear(TcpStream),
 }
 
@@ -113,7 +114,7 @@ async fn way_in(socket: TcpStream, tls: &TlsSettings, house: &House) -> Result<E
         if is_clear(&socket).await? {
             return Ok(Err(socket));
         }
-        LazyConfigAcceptor::new(Acceptor::default(), socket).await.map(Ok)
+        LazyConfigAcceptor::new(Acceptor::default(), Ahead::new(socket)).await.map(Ok)
     };
     let start = match timeout(limits::TLS_HANDSHAKE, greeting).await?? {
         Ok(start) => start,

@@ -8,6 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use linkspan_protocol::ahead::Ahead;
 use linkspan_protocol::websocket;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -104,9 +105,9 @@ pub trait Bare: AsyncRead + AsyncWrite + Unpin + Send {
     fn tcp(&self) -> Option<&TcpStream>;
 }
 
-impl Bare for TlsStream<TcpStream> {
+impl Bare for TlsStream<Ahead<TcpStream>> {
     fn tcp(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
+        Some(self.get_ref().0.get_ref())
     }
 }
 
@@ -132,7 +133,7 @@ impl Promised {
     /// The socket of a link, once the answer has been sent.
     pub async fn link(self) -> Result<LinkSocket, hyper::Error> {
         let upgraded = self.on_upgrade.await?;
-        let (io, read): (Box<dyn Bare>, _) = match upgraded.downcast::<TokioIo<Guard<TlsStream<TcpStream>>>>() {
+        let (io, read): (Box<dyn Bare>, _) = match upgraded.downcast::<TokioIo<Guard<TlsStream<Ahead<TcpStream>>>>>() {
             Ok(parts) => {
                 let (io, held) = parts.io.into_inner().into_inner();
                 let mut read = BytesMut::from(parts.read_buf);
