@@ -7,6 +7,7 @@
 //! A session that is resumable keeps what it sent until it is acknowledged. When its link is lost it is detached, and when
 //! a later link brings the other end's count it goes on where that end stopped hearing.
 
+mod fault;
 mod kept;
 
 use std::collections::VecDeque;
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use self::fault::{ControlError, ResumeError, SessionError};
 use self::kept::Kept;
-use crate::frame::{CLOSE_HEAD_MAX, Frame, FrameError, Reset, ResetReason};
+use crate::frame::{CLOSE_HEAD_MAX, Frame, Reset, ResetReason};
 use crate::limits::{
     ACK_BYTES, ACK_DELAY, ACK_DELAY_SERVER, ACK_FRAMES, CLOSE_TEXT_MAX, CONTROL_BACKLOG_COUNT, CONTROL_BACKLOG_MAX,
     CONTROL_CHUNK_MAX, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, MESSAGE_PACED_FIRST, MESSAGE_PACED_MIN,
@@ -24,82 +26,13 @@ use crate::limits::{
 pub use crate::liveness::Pulse;
 use crate::liveness::{Liveness, Silent};
 use crate::message::Close;
-use crate::mux::{Allow, Mux, Role, Settings, Violation, give_back};
+use crate::mux::{Allow, Mux, Role, Settings, give_back};
 
 /// A round trip counts for so long, unless a shorter one is measured.
 const ROUND_TRIP_STALE: Duration = Duration::from_secs(30);
 
 /// Room for short frames in a message that is written for them.
 const SHORT: usize = 256;
-
-/// Why a session at this end must end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// Bytes that are no frame.
-    #[error("the other end sent a malformed frame: {0}")]
-    Frame(#[from] FrameError),
-    /// A stream's rule was broken.
-    #[error("the other end broke a rule: {0}")]
-    Violation(#[from] Violation),
-    /// More frames acknowledged than were sent.
-    #[error("the other end acknowledges {acked} frames, {sent} were sent")]
-    Ack {
-        /// Count in the ACK.
-        acked: u64,
-        /// Frames sent.
-        sent: u64,
-    },
-    /// A control message beyond [`CONTROL_MAX`], or more of them than anybody reads.
-    #[error("control messages of {0} bytes are too much")]
-    Control(usize),
-    /// A handshake frame after the handshake.
-    #[error("a handshake message in the middle of a session")]
-    Handshake,
-    /// A message longer than [`MESSAGE_MAX`].
-    #[error("a message of {0} bytes is too long")]
-    MessageTooLong(usize),
-    /// Nothing was heard after a ping.
-    #[error("nothing heard for {} s", .0.as_secs())]
-    Silent(Duration),
-}
-
-/// A control message that was not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
-    /// The link has ended.
-    #[error("the link has ended")]
-    Closed,
-    /// It is longer than [`CONTROL_MAX`].
-    #[error("a control message of {0} bytes is too long")]
-    TooLong(usize),
-    /// Too many wait already: the link is slower than what is said over it.
-    #[error("too many control messages wait to be sent")]
-    Full,
-}
-
-/// Why a session cannot go on over a new link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResumeError {
-    /// Nothing was kept for it, or it has ended.
-    #[error("the session was not kept")]
-    NotKept,
-    /// The other end has more than was sent.
-    #[error("the other end has received {received} frames, {sent} were sent")]
-    Ahead {
-        /// Its count.
-        received: u64,
-        /// Frames sent.
-        sent: u64,
-    },
-    /// The other end has less than it once acknowledged.
-    #[error("the other end has received {received} frames, and acknowledged {acked} before")]
-    Behind {
-        /// Its count.
-        received: u64,
-        /// Frames acknowledged.
-        acked: u64,
-    },
-}
 
 /// One end of a session, between a handshake and the end of its link.
 #[derive(Debug)]
