@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
@@ -39,6 +40,8 @@ pub struct Driver<W> {
     sending: usize,
     pace: Pace,
     keep_unsent: Option<fn(&W, usize)>,
+    /// Others that are ready to run have had their turn since there was last nothing to send.
+    gathered: bool,
 }
 
 impl<W: WebSocket> Driver<W> {
@@ -56,6 +59,7 @@ impl<W: WebSocket> Driver<W> {
             sending: 0,
             pace: Pace::default(),
             keep_unsent: None,
+            gathered: false,
         }
     }
 
@@ -173,15 +177,22 @@ impl<W: WebSocket> Driver<W> {
                     }
                 }
             }
-            let message = {
+            let (message, gathers) = {
                 let mut state = self.state()?;
-                let message = state.session.poll_transmit(Instant::now().into_std());
+                let gathers = !self.gathered && state.session.gathers();
+                let message = if gathers { None } else { state.session.poll_transmit(Instant::now().into_std()) };
                 state.dispatch();
-                if message.is_none() {
+                if message.is_none() && !gathers {
                     state.driver = Some(cx.waker().clone());
                 }
-                message
+                (message, gathers)
             };
+            self.gathered = gathers || (self.gathered && message.is_some());
+            if gathers {
+                // What else is ready to run may have something to say, too: one message then carries all of it.
+                let _comes_back = pin!(yield_now()).poll(cx);
+                return Ok(());
+            }
             let Some(message) = message else {
                 self.pace.dry();
                 return Ok(());

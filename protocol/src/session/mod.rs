@@ -281,6 +281,11 @@ impl Session {
         self.ack_due.map_or(liveness, |due| due.min(liveness))
     }
 
+    /// Whether others may soon have something to say that could go with what waits now.
+    pub fn gathers(&self) -> bool {
+        self.mux.open_streams() > 1 && self.mux.queued() < self.paced / 2 && self.mux.wants_to_send(self.allowed())
+    }
+
     /// The next WebSocket message to send, if there is anything to say now.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         if self.close_sent {
