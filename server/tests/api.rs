@@ -454,6 +454,7 @@ async fn every_operation_is_described_with_its_permission_and_its_problems() {
             assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
             assert!(operation["summary"].is_string() && operation["x-permission"].is_string(), "{method} {path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(!response["description"].as_str().unwrap().is_empty(), "{method} {path} {status}");
                 let problem = status.starts_with(['4', '5']);
                 let kind = &response["content"]["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(*kind == "#/components/schemas/Problem", problem, "{method} {path} {status}");

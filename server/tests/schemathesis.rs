@@ -55,6 +55,7 @@ fn fuzz(amount: &[&str]) {
 
     let ca = dir.path().join("state/ca.pem");
     let token = token(port, &ca);
+    check_description(&python, port, &ca);
     let output = Command::new(&python)
         .args(["-m", "schemathesis.cli", "--config-file"])
         .arg(sources().join("schemathesis.toml"))
@@ -76,6 +77,16 @@ fn fuzz(amount: &[&str]) {
     assert!(output.status.success(), "{said}\n{}\nthe server said: {log:#?}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("Tested: "), "{said}");
     assert!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
+}
+
+/// The description itself follows the standard of descriptions.
+fn check_description(python: &Path, port: u16, ca: &Path) {
+    let description = ca.with_file_name("openapi.json");
+    let fetched = curl(port, ca).arg(format!("https://{CONSOLE}:{port}/api/v1/openapi.json")).output().unwrap();
+    std::fs::write(&description, fetched.stdout).unwrap();
+    let said = Command::new(python).args(["-m", "openapi_spec_validator"]).arg(&description).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success(), "{text}{}", String::from_utf8_lossy(&said.stderr));
 }
 
 /// The Python that has the program, in a place of its own below `target`, with every package at the version that is written
@@ -113,10 +124,15 @@ fn configuration(dir: &Path) -> (PathBuf, u16) {
     (file, port)
 }
 
+fn curl(port: u16, ca: &Path) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--fail", "--noproxy", "*", "--resolve", &format!("{CONSOLE}:{port}:127.0.0.1")]);
+    command.arg("--cacert").arg(ca);
+    command
+}
+
 fn token(port: u16, ca: &Path) -> String {
-    let output = Command::new("curl")
-        .args(["-sS", "--fail", "--noproxy", "*", "--resolve", &format!("{CONSOLE}:{port}:127.0.0.1"), "--cacert"])
-        .arg(ca)
+    let output = curl(port, ca)
         .args(["-H", "Content-Type: application/json", "-d"])
         .arg(format!(r#"{{"name":"fuzz","password":"{PASSWORD}"}}"#))
         .arg(format!("https://{CONSOLE}:{port}/api/v1/session"))

@@ -205,6 +205,7 @@ pub(super) async fn list(
 /// The entries that are looked for as a file, in the order in which they were written.
 #[utoipa::path(get, path = "/api/v1/audit/export", params(Wanted), responses(
     (status = 200, description = "The entries.", content((String = "application/jsonl"), (String = "text/csv"))),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn export(
     State(state): State<ConsoleState>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -80,6 +81,13 @@ impl Operation {
         let mut responses = self.value.get("responses").and_then(Value::as_object).cloned().unwrap_or_default();
         for status in self.statuses() {
             responses.entry(status.to_string()).or_insert_with(|| response(status));
+        }
+        // A response must have a description (OpenAPI 3.1, section 4.8.17), and handlers seldom say more than the status.
+        let words = |status: &str| StatusCode::from_bytes(status.as_bytes()).ok()?.canonical_reason();
+        for (status, response) in &mut responses {
+            if let Value::Object(response) = response {
+                response.entry("description").or_insert_with(|| json!(words(status).unwrap_or("An answer")));
+            }
         }
         self.set("responses", Value::Object(responses));
         self.value

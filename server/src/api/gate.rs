@@ -94,8 +94,9 @@ async fn passed(state: &ConsoleState, rule: &Rule, request: Request, next: Next)
             note_denied(state, &found, &parts);
             return Err(Problem::forbidden());
         }
-        // Signing out, and what else concerns oneself alone, is never refused for want of a record.
-        if !parts.method.is_safe() && rule.needs != Needs::SignedIn {
+        // Signing out, and giving up what else is one's own, is never refused for want of a record.
+        let gives_up = rule.needs == Needs::SignedIn && parts.method == http::Method::DELETE;
+        if !parts.method.is_safe() && !gives_up {
             state.audit.usable().await?;
         }
         who = Some(found);

@@ -294,8 +294,9 @@ mod tests {
         assert_eq!(frame.reason.len(), 122);
     }
 
+    /// Threat 22 and CVE-2015-0259 (OpenStack's noVNC): another site's page opens a WebSocket with the person's cookie.
     #[test]
-    fn only_the_console_may_ask_from_a_browser() {
+    fn threat_22_only_the_console_may_ask_from_a_browser() {
         let origin = "https://remote.example.com";
         let mut headers = HeaderMap::new();
         assert!(comes_from(&headers, origin));
@@ -309,6 +310,14 @@ mod tests {
             "http://remote.example.com",
             "https://plc1.devices.example.net",
             "https://remote.example.com:444",
+            "https://remote.example.com.evil.com",
+            "https://evil.com#https://remote.example.com",
+            "https://remote.example.com@evil.com",
+            "https://xremote.example.com",
+            "HTTPS://remote.example.com",
+            "https://remote.example.com/",
+            "wss://remote.example.com",
+            "file://",
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ORIGIN, foreign.parse().unwrap());

@@ -1,6 +1,7 @@
 //! One entry: who, from where, what, on what, with which result. Whatever strangers said in it is bounded and harmless.
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -80,7 +81,10 @@ impl Actor {
     /// Whoever runs the command line on the server: the account they came from, as far as the system tells.
     pub fn shell() -> Self {
         let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|key| std::env::var(key).ok());
-        Self::new(ActorKind::Shell, name.unwrap_or_else(|| "unknown".to_owned()))
+        let number = || {
+            std::fs::metadata("/proc/self").map_or_else(|_| "unknown".to_owned(), |own| format!("uid {}", own.uid()))
+        };
+        Self::new(ActorKind::Shell, name.unwrap_or_else(number))
     }
 
     /// The same, of this organisation.

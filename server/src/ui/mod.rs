@@ -135,7 +135,7 @@ fn policy(form_action: &str, more_style: &str) -> HeaderValue {
     let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref());
     let text = format!(
         "default-src 'none'; style-src 'sha256-{hash}'{more_style}; img-src data:; form-action {form_action}; base-uri 'none'; \
-         frame-ancestors 'none'"
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     );
     // A host name of the configuration is ASCII, so this holds; without a form nothing is lost if it did not.
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))

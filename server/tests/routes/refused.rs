@@ -147,3 +147,120 @@ async fn every_answer_is_private_and_nothing_is_framed() {
         assert!(!answer.headers.contains_key(ETAG) && !answer.headers.contains_key(IF_NONE_MATCH));
     }
 }
+
+/// CVE-2026-40910 (frp): routed by one header, authorised by another. CVE-2026-25748 (authentik): what is malformed passes.
+/// Here a credential has one place, and what cannot be one is none.
+#[tokio::test]
+async fn frp_and_authentik_a_credential_in_another_place_or_form_is_none() {
+    let house = House::new().await;
+    let token = house.token("admin").await;
+    let bearer = format!("Bearer {token}");
+    for (name, value) in [
+        ("proxy-authorization", bearer.clone()),
+        ("linkspan-authorization", bearer.clone()),
+        ("x-authorization", bearer.clone()),
+        ("x-auth-token", token.clone()),
+        ("cookie", format!("token={token}")),
+        ("cookie", format!("__Host-linkspan={token}")),
+        ("cookie", format!("__Host-linkspan-console={token}")),
+        ("authorization", token.clone()),
+        ("authorization", format!("Basic {token}")),
+        ("authorization", format!("Bearer {token},{token}")),
+        ("authorization", format!("Bearer {}", token.to_uppercase())),
+        ("authorization", format!("Bearer {}", &token[1..])),
+        ("authorization", "Bearer ".to_owned() + &"A".repeat(8000)),
+    ] {
+        let request = Request::get("/api/v1/session").header(name, value.clone());
+        let answer = house.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{name}: {value}");
+    }
+    let twice = Request::get("/api/v1/session").header(AUTHORIZATION, &bearer).header(AUTHORIZATION, "Bearer x");
+    assert_eq!(house.send(twice.body(Body::empty()).unwrap()).await.status, StatusCode::UNAUTHORIZED, "two of them");
+    let query = house.ask(&format!("GET /api/v1/session?access_token={token}"), None, None).await;
+    assert!(query.status.is_client_error(), "a token in an address: {}", query.status);
+}
+
+/// CVE-2021-41767 (Guacamole): the identity that a list shows lets others in. Here it opens nothing.
+#[tokio::test]
+async fn guacamole_an_id_in_a_list_opens_nothing() {
+    let house = House::new().await;
+    let admin = house.token("admin").await;
+    let things = house.furnish().await;
+    let mut ids: Vec<String> = things.into_iter().map(|(_, id)| id).filter(|id| id.len() >= 16).collect();
+    for path in ["me/sessions", "tokens?all=true", "visits", "grants", "audit?limit=50"] {
+        let list = house.ask(&format!("GET /api/v1/{path}"), Some(&admin), None).await.body;
+        ids.extend(list.split('"').filter(|text| text.len() == 16 || text.len() == 64).map(str::to_owned));
+    }
+    assert!(ids.len() > 20, "{ids:?}");
+    for id in ids {
+        let answer = house.ask("GET /api/v1/session", Some(&id), None).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{id}");
+        let body = serde_json::json!({ "token": id }).to_string();
+        assert_eq!(house.ask("POST /api/v1/visit", None, Some(&body)).await.status, StatusCode::NOT_FOUND, "{id}");
+    }
+}
+
+/// Whatever goes wrong is told in one form, with one code for programs.
+#[tokio::test]
+async fn every_refusal_is_a_problem() {
+    let house = House::new().await;
+    let viewer = house.token("viewer").await;
+    let large = format!(r#"{{"name":"{}","password":"x"}}"#, "x".repeat(20_000));
+    let session = "POST /api/v1/session";
+    for (line, token, body, status, code) in [
+        ("GET /api/v1/nothing", None, None, 404, "not-found"),
+        ("GET /api/v1", None, None, 404, "not-found"),
+        ("GET /api/v2/devices", None, None, 404, "not-found"),
+        ("DELETE /api/v1/devices", None, None, 405, "method"),
+        ("PATCH /api/v1/session", None, Some("{}"), 405, "method"),
+        ("TRACE /api/v1/session", None, None, 405, "method"),
+        ("GET /api/v1/devices", None, None, 401, "sign-in"),
+        ("GET /api/v1/people", Some(&viewer), None, 403, "forbidden"),
+        ("GET /api/v1/devices?limit=0", Some(&viewer), None, 400, "bad-request"),
+        ("GET /api/v1/devices?cursor=x", Some(&viewer), None, 400, "bad-cursor"),
+        (session, None, Some("{"), 400, "bad-request"),
+        (session, None, Some("{}"), 422, "unprocessable"),
+        (session, None, Some(large.as_str()), 413, "too-large"),
+        (session, None, None, 415, "not-json"),
+        (session, None, Some(r#"{"name":"viewer","password":"wrong"}"#), 401, "wrong-password"),
+    ] {
+        let answer = house.ask(line, token.map(String::as_str), body).await;
+        assert_eq!(answer.headers[CONTENT_TYPE], "application/problem+json", "{line}: {}", answer.body);
+        let problem = answer.json();
+        assert_eq!((answer.status.as_u16(), &problem["code"]), (status, &code.into()), "{line}: {problem}");
+        assert_eq!(problem["status"], status, "{line}");
+        for member in ["type", "title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{line}: {member}");
+        }
+        if status == 405 {
+            assert!(answer.headers.contains_key(http::header::ALLOW), "{line}");
+        }
+    }
+}
+
+/// docs/threats.md names a test for each attack: each of them is there.
+#[test]
+fn each_test_that_the_page_of_threats_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/threats.md")).unwrap();
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|text| text.matches('_').count() > 2).collect();
+    assert!(named.len() > 60, "{named:?}");
+    let mut sources = String::new();
+    for folder in ["server/src", "server/tests", "protocol/src", "gateway/tests", "tests/tests"] {
+        gather(&root.join(folder), &mut sources);
+    }
+    for name in named {
+        assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+}
+
+fn gather(folder: &std::path::Path, sources: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}

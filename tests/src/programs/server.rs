@@ -28,6 +28,8 @@ pub struct ServerSetup {
     pub http: SocketAddr,
     /// The namespace to run in.
     pub place: Option<String>,
+    /// What it logs, if it is not the usual.
+    pub log: Option<&'static str>,
 }
 
 impl ServerSetup {
@@ -38,13 +40,19 @@ impl ServerSetup {
 
     /// Those ports of the loopback.
     pub fn on_ports(folder: &Path, https: u16, http: u16) -> Self {
-        Self { folder: folder.to_owned(), https: loopback(https), http: loopback(http), place: None }
+        Self { folder: folder.to_owned(), https: loopback(https), http: loopback(http), place: None, log: None }
     }
 
     /// In a namespace, at an address of it; HTTP is one port above.
     pub fn inside(folder: &Path, namespace: &Namespace, https: SocketAddr) -> Self {
         let http = SocketAddr::new(https.ip(), https.port().wrapping_add(1));
-        Self { folder: folder.to_owned(), https, http, place: Some(namespace.name().to_owned()) }
+        Self { folder: folder.to_owned(), https, http, place: Some(namespace.name().to_owned()), log: None }
+    }
+
+    /// Logs so much.
+    #[must_use]
+    pub fn saying(self, log: &'static str) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// What every command of the server needs to find its files, and what `run` listens at.
@@ -160,6 +168,9 @@ impl Server {
 fn run(binaries: &Binaries, setup: &ServerSetup) -> Result<Process> {
     let mut command = binaries.command_in(setup.place.as_deref(), "linkspan-server")?;
     command.arg("run").args(setup.arguments());
+    if let Some(log) = setup.log {
+        command.args(["--log", log]);
+    }
     Process::start("linkspan-server", command, &setup.folder)
 }
 

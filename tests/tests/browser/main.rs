@@ -10,6 +10,7 @@ mod provider;
 mod recorder;
 mod sessions;
 mod sign_in;
+mod strange_texts;
 mod two_hostile;
 mod visits;
 mod world;

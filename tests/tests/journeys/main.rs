@@ -22,6 +22,7 @@ mod redial;
 mod resilience;
 mod resume;
 mod rights;
+mod secrets;
 mod site;
 mod ssh;
 mod uplinks;

@@ -83,7 +83,7 @@ pub(in crate::api) async fn password(
     in_person(&who)?;
     let changed = state.access.change_password(&who, &sent.present, &sent.new, &state.site.console).await;
     changed.map_err(not_chosen)?;
-    note(&state, Action::PERSON_PASSWORD, &who, &origin);
+    note(&state, Action::PERSON_PASSWORD, &who, &origin).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -136,7 +136,7 @@ pub(in crate::api) async fn confirm(
     in_person(&who)?;
     state.access.check_own_password(&who, &sent.present).await.map_err(not_chosen)?;
     let codes = state.access.prove_second_factor(&recognised(&who), &sent.code).await.map_err(no_code)?;
-    note(&state, Action::PERSON_FACTOR, &who, &origin);
+    note(&state, Action::PERSON_FACTOR, &who, &origin).await?;
     Ok(Json(RecoveryCodes { recovery_codes: codes }))
 }
 
@@ -154,7 +154,7 @@ pub(in crate::api) async fn give_up(
     }
     state.access.check_code(&recognised(&who), &sent.code).await.map_err(no_code)?;
     state.access.give_up_second_factor(&who).await?;
-    note(&state, Action::PERSON_FACTOR, &who, &origin);
+    note(&state, Action::PERSON_FACTOR, &who, &origin).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,7 +170,7 @@ pub(in crate::api) async fn renew(
     in_person(&who)?;
     state.access.check_code(&recognised(&who), &sent.code).await.map_err(no_code)?;
     let codes = state.access.new_recovery_codes(who.user).await?;
-    note(&state, Action::PERSON_FACTOR, &who, &origin);
+    note(&state, Action::PERSON_FACTOR, &who, &origin).await?;
     Ok(Json(RecoveryCodes { recovery_codes: codes }))
 }
 
@@ -186,8 +186,8 @@ fn recognised(who: &Principal) -> Recognised {
     Recognised { user: who.user, name: who.name.clone() }
 }
 
-fn note(state: &ConsoleState, action: Action, who: &Principal, origin: &Origin) {
-    state.audit.note_later(Entry::new(action, who).from(origin));
+async fn note(state: &ConsoleState, action: Action, who: &Principal, origin: &Origin) -> Result<(), Problem> {
+    Ok(state.audit.note(Entry::new(action, who).from(origin)).await?)
 }
 
 fn not_chosen(error: ChooseError) -> Problem {
