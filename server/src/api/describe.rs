@@ -129,9 +129,10 @@ impl Operation {
         if !safe {
             // The audit cannot be written, or too many do the same.
             all.insert(503);
-        }
-        if self.is_once() {
-            all.insert(409);
+            if self.needs != Needs::Nothing {
+                // It cannot be done as things stand: the last admin, a role that comes with the server, a key in use.
+                all.insert(409);
+            }
         }
         if self.value.get("requestBody").is_some() {
             all.extend([413, 415, 422]);
