@@ -70,7 +70,7 @@ impl Server {
         let vault = Vault::open(&config.state_dir)?;
         let directory = config.ldap.clone().map(Directory::new).transpose()?;
         let provider = config.oidc.clone().map(|oidc| Provider::new(oidc, &config.site)).transpose()?;
-        let means = Means { vault, directory, provider };
+        let means = Means { vault, directory, provider, audit: None };
         let certificates = Certificates::load(certificate_source(&config))?;
         warn_of_certificate(&certificates, &config);
         let authority = GatewayCa::load(&config.state_dir, Timestamp::now())?;
@@ -115,8 +115,9 @@ impl Server {
         let site = Arc::new(config.site);
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let registry = Registry::default();
-        let access = begin_access(&store, config.access, means, &house).await?;
         let (audit, events) = begin_audit(&store, aside, &house);
+        let means = Means { audit: Some(audit.clone()), ..means };
+        let access = begin_access(&store, config.access, means, &house).await?;
         let traffic = Traffic::new(config.traffic.zone.clone(), Some(audit.clone()));
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
         let metrics = Arc::new(Metrics::new(|collection| traffic.register(collection)));

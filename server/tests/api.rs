@@ -176,9 +176,9 @@ async fn what_the_lists_say() {
         "name": "plc1", "description": "Press 7", "tags": ["hall-2"], "gateway": "here", "online": true,
         "since": "2023-11-14T22:15:00Z",
         "services": [
-            {"name": "ssh", "kind": "ssh", "port": 22},
-            {"name": "web", "kind": "http", "port": 80, "url": "https://plc1.z.test:8443/"},
-            {"name": "cam", "kind": "https", "port": 443, "url": "https://plc1--cam.z.test:8443/"},
+            {"name": "ssh", "kind": "ssh", "port": 22, "may": "use"},
+            {"name": "web", "kind": "http", "port": 80, "url": "https://plc1.z.test:8443/", "may": "use"},
+            {"name": "cam", "kind": "https", "port": 443, "url": "https://plc1--cam.z.test:8443/", "may": "use"},
         ],
     });
     let hmi = json!({
@@ -323,9 +323,12 @@ async fn a_person_signs_in_sees_the_devices_and_signs_out() {
     let cookie = server.cookie("otto").await;
     let list = server.get("/", &[(COOKIE, &cookie)]).await;
     assert_eq!(list.status, StatusCode::OK);
-    for part in ["plc1", "Press 7", "https://plc1--cam.z.test:8443/", "hmi", "ProxyCommand="] {
+    for part in ["plc1", "Press 7", "https://plc1--cam.z.test:8443/", "hmi"] {
         assert!(list.body.contains(part), "{part} is not in {}", list.body);
     }
+    assert!(!list.body.contains("ProxyCommand="), "an operator opens no shell");
+    let anna = server.cookie("anna").await;
+    assert!(server.get("/", &[(COOKIE, &anna)]).await.body.contains("ProxyCommand="));
     let found = server.get("/?q=PRESS", &[(COOKIE, &cookie)]).await;
     assert!(found.body.contains("plc1") && !found.body.contains("hmi"));
     assert_eq!(server.get("/login?next=/x", &[(COOKIE, &cookie)]).await.header(LOCATION), "/x");

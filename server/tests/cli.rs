@@ -144,10 +144,43 @@ fn people_are_added_listed_changed_and_removed() {
 
     assert_code(&ask_with(&["user", "passwd", "anna", "--password-stdin", "--dev", dev], "other horse\n"), 0);
     assert_code(&ask_with(&["user", "passwd", "bob", "--password-stdin", "--dev", dev], "other horse\n"), 67);
+    let last = ask(&["user", "remove", "anna", "--dev", dev]);
+    assert_code(&last, 65);
+    assert!(stderr(&last).contains("first add another admin"), "{}", stderr(&last));
+    assert_code(&ask(&["user", "role", "anna", "viewer", "--dev", dev]), 65);
+    let other = ["user", "add", "otto", "--role", "admin", "--password-stdin", "--dev", dev];
+    assert_code(&ask_with(&other, "correct horse\n"), 0);
     assert_code(&ask(&["user", "remove", "anna", "--dev", dev]), 0);
     assert_code(&ask(&["user", "remove", "anna", "--dev", dev]), 67);
     let mode = std::fs::metadata(dev).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn roles_are_changed_organisations_look_otherwise_and_visits_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    let run = |words: &[&str]| ask(&[words, &["--dev", dev]].concat());
+    assert_code(&run(&["role", "add", "shell only", "--permissions", "shell.open"]), 0);
+    assert_code(&run(&["role", "change", "shell only", "--permissions", "page.view,device.see"]), 0);
+    assert!(stdout(&run(&["role", "list"])).contains("page.view"));
+    assert_code(&run(&["role", "change", "admin", "--permissions", "page.view"]), 64);
+    assert_code(&run(&["role", "change", "nothing", "--permissions", "page.view"]), 67);
+    assert_code(&run(&["role", "change", "shell only", "--permissions", "tenant.edit"]), 64);
+    assert_code(&run(&["tenant", "add", "acme"]), 0);
+    assert_code(&run(&["tenant", "brand", "acme", "--title", "Acme Works", "--colour", "#8a1538"]), 0);
+    assert_code(&run(&["tenant", "brand", "acme", "--colour", "#ffffff"]), 65);
+    let listed: serde_json::Value = serde_json::from_str(stdout(&run(&["tenant", "list", "--json"]))).unwrap();
+    assert_eq!((&listed[0]["title"], &listed[0]["colour"]), (&"Acme Works".into(), &"#8a1538".into()));
+    let above = ask_with(
+        &["user", "add", "eve", "--role", "system-admin", "--tenant", "acme", "--password-stdin", "--dev", dev],
+        "correct horse\n",
+    );
+    assert_code(&above, 64);
+    assert!(stderr(&above).contains("`default`"), "{}", stderr(&above));
+    assert_eq!(stdout(&run(&["visit", "list", "--json"])).trim(), "[]");
+    assert_code(&run(&["visit", "revoke", "0123456789abcdef"]), 67);
+    assert!(stdout(&run(&["audit", "list"])).contains("role.change"));
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub use token::{Token, first_password, gateway_secret};
 pub use vault::{Vault, VaultError};
 pub(crate) use visit::permitted;
 
+use crate::audit::Audit;
 use crate::config;
 use crate::rights::PermissionSet;
 use crate::store::{SessionFound, Store, StoreError, TokenFound, UserKind};
@@ -72,6 +73,8 @@ pub struct Means {
     pub directory: Option<Directory>,
     /// Knows others.
     pub provider: Option<Provider>,
+    /// Where it is noted down what these decide.
+    pub audit: Option<Audit>,
 }
 
 /// Knows who is signed in. Clones share what they know.
@@ -88,6 +91,7 @@ struct Inner {
     vault: Vault,
     directory: Option<Directory>,
     provider: Option<Provider>,
+    audit: Option<Audit>,
     believed: Cache<Shown, Believed>,
 }
 
@@ -110,15 +114,16 @@ enum Shown {
 impl Access {
     /// Reads and writes sessions in this store; what it seals is lost when it ends.
     pub fn new(store: Store, times: config::Access) -> Self {
-        Self::with(store, times, Means { vault: Vault::forgetful(), directory: None, provider: None })
+        Self::with(store, times, Means { vault: Vault::forgetful(), directory: None, provider: None, audit: None })
     }
 
     /// The same, with a vault that outlives the process, and others who know people.
     pub fn with(store: Store, times: config::Access, means: Means) -> Self {
         let believed = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
         let (passwords, throttle) = (Passwords::default(), Throttle::new());
-        let Means { vault, directory, provider } = means;
-        Self { inner: Arc::new(Inner { store, times, passwords, throttle, vault, directory, provider, believed }) }
+        let Means { vault, directory, provider, audit } = means;
+        let inner = Inner { store, times, passwords, throttle, vault, directory, provider, audit, believed };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Remembers the wrong attempts to sign in that were made before a restart.

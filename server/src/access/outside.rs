@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::directory::{Directory, DirectoryError, Found};
 use super::sign_in::Recognised;
 use super::{Access, SignInError};
+use crate::audit::{Action, Actor, Entry, Target};
 use crate::config::GroupRole;
 use crate::rights::UserId;
 use crate::store::{Outside, Source, StoreError, ToAsk, UserName, Welcome};
@@ -30,6 +31,7 @@ impl Access {
         name: &UserName,
         password: &Secret,
     ) -> Result<Recognised, SignInError> {
+        let begun = Instant::now();
         match directory.sign_in(name, password).await {
             Ok(Some(found)) => {
                 let (Some(role), subject) = (&found.role, found.subject.as_str()) else {
@@ -38,7 +40,10 @@ impl Access {
                 let user = self.welcome(Source::Ldap, subject, (name, role)).await?.ok_or(SignInError::Wrong)?;
                 Ok(Recognised { user, name: name.as_str().to_owned() })
             }
-            Ok(None) => Err(SignInError::Wrong),
+            Ok(None) => {
+                directory.refused_after(begun.elapsed());
+                Err(SignInError::Wrong)
+            }
             Err(DirectoryError::Busy) => Err(SignInError::Busy),
             Err(_) => Err(SignInError::DirectorySilent),
         }
@@ -51,10 +56,12 @@ impl Access {
         if !matches!(result, Err(SignInError::Wrong)) {
             return result;
         }
-        if directory.is_silent() {
+        // Who has an account here waits for a directory that did not answer the last time as everybody does.
+        if directory.is_silent() || (directory.was_silent() && directory.ping().await.is_err()) {
             return Err(SignInError::DirectorySilent);
         }
-        let steps = begun.elapsed().as_millis() / PACE.as_millis() + 1;
+        let slowest = begun.elapsed().max(directory.refuses_after());
+        let steps = slowest.as_millis() / PACE.as_millis() + 1;
         let at = begun + PACE * u32::try_from(steps).unwrap_or(u32::MAX);
         tokio::time::sleep_until(at.into()).await;
         result
@@ -72,12 +79,20 @@ impl Access {
             tracing::error!(tenant = %role.tenant, "the configuration gives people to a tenant that is not there");
             return Ok(None);
         };
+        let given = role.role.as_str();
         let Some((role, _)) = store.role_named(tenant.id, &role.role).await? else {
             tracing::error!(role = role.role, tenant = %tenant.name, "the configuration gives people a role that is not there");
             return Ok(None);
         };
         match store.welcome(Outside { source, subject, name, tenant: tenant.id, role }).await? {
-            Welcome::As(user) => Ok(Some(user)),
+            Welcome::As(user, changed) => {
+                if changed {
+                    let entry = Entry::new(Action::PERSON_CHANGE, Actor::system().of_tenant(tenant.id));
+                    let entry = entry.on(Target::new("person", name)).with("source", source.as_str());
+                    self.note(entry.with("let_in", true).with("role", given));
+                }
+                Ok(Some(user))
+            }
             Welcome::NameTaken => {
                 tracing::warn!(%name, source = source.as_str(), "somebody else has an account of this name; they may not sign in");
                 Ok(None)
@@ -129,13 +144,13 @@ impl Access {
                 match still.as_ref().and_then(|found: &Found| found.role.as_ref()) {
                     Some(role) => {
                         if self.welcome(Source::Ldap, &who.subject, (&who.name, role)).await?.is_none() {
-                            self.inner.store.block(who.user).await?;
+                            self.shut_out(who, "what it makes of them is not there").await?;
                         }
                         Ok(())
                     }
                     None => {
                         tracing::info!(name = %who.name, "the directory does not let them in any more: they are signed out");
-                        self.inner.store.block(who.user).await
+                        self.shut_out(who, "the directory does not let them in any more").await
                     }
                 }
             }
@@ -145,8 +160,23 @@ impl Access {
                     return Ok(());
                 }
                 tracing::warn!(name = %who.name, %error, "the directory has not answered for too long: they are signed out");
-                self.inner.store.block(who.user).await
+                self.shut_out(who, "the directory has not answered for too long").await
             }
+        }
+    }
+
+    /// Their source does not vouch for them any more.
+    async fn shut_out(&self, who: &ToAsk, why: &str) -> Result<(), StoreError> {
+        self.inner.store.block(who.user).await?;
+        let entry = Entry::new(Action::PERSON_CHANGE, Actor::system().of_tenant(who.tenant));
+        let entry = entry.on(Target::new("person", &who.name)).with("source", Source::Ldap.as_str());
+        self.note(entry.with("let_in", false).with("why", why));
+        Ok(())
+    }
+
+    fn note(&self, entry: Entry) {
+        if let Some(audit) = &self.inner.audit {
+            audit.note_later(entry);
         }
     }
 }

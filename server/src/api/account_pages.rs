@@ -146,7 +146,7 @@ pub(super) async fn set_up(
     }
     match state.access.prove_second_factor(&recognised(&who), &code).await {
         Ok(codes) => {
-            state.audit.note_later(Entry::new(Action::PERSON_FACTOR, &who).from(&origin));
+            state.audit.note_later(Entry::new(Action::PERSON_FACTOR, &who).from(&origin).with("what", "set up"));
             answer(StatusCode::OK, ui::recovery_codes(&codes, "/account"))
         }
         Err(CodeError::Store(error)) => or_trouble(Err(error)),
@@ -176,7 +176,7 @@ pub(super) async fn remove(
         }
         state.access.check_code(&recognised(&who), &code).await?;
         state.access.give_up_second_factor(&who).await?;
-        state.audit.note_later(Entry::new(Action::PERSON_FACTOR, &who).from(&origin));
+        state.audit.note_later(Entry::new(Action::PERSON_FACTOR, &who).from(&origin).with("what", "removed"));
         Ok(to_account("removed"))
     };
     with_code(REMOVE, done.await)
@@ -197,7 +197,8 @@ pub(super) async fn renew(
     let done = async {
         state.access.check_code(&recognised(&who), &code).await?;
         let codes = state.access.new_recovery_codes(who.user).await?;
-        state.audit.note_later(Entry::new(Action::PERSON_FACTOR, &who).from(&origin));
+        let entry = Entry::new(Action::PERSON_FACTOR, &who).from(&origin).with("what", "new recovery codes");
+        state.audit.note_later(entry);
         Ok(answer(StatusCode::OK, ui::recovery_codes(&codes, "/account")))
     };
     with_code(RENEW, done.await)

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use linkspan_protocol::id::DeviceName;
+use linkspan_protocol::message::ServiceKind;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -11,6 +12,8 @@ use super::session::rfc3339;
 use super::signed::Signed;
 use super::{Asked, ConsoleState, Cursor, Named, Paged, Problem, page};
 use crate::access::{Permission, Principal, Target};
+use crate::edge::doors::Purpose;
+use crate::porter::degrees;
 use crate::store::{Device, StoreError};
 
 /// A device as it is shown.
@@ -46,6 +49,8 @@ pub struct ServiceView {
     /// The page, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What one may do with it now: `use`, `look` or `no`.
+    pub may: &'static str,
 }
 
 /// A gateway as it is shown.
@@ -146,6 +151,7 @@ fn view(state: &ConsoleState, who: &Principal, device: &Device) -> DeviceView {
             kind: service.kind.as_str().to_owned(),
             port: service.port,
             url,
+            may: may(who, &device.service_target(service), service.kind),
         };
         who.may(Permission::DeviceSee, &device.service_target(service)).then_some(view)
     });
@@ -157,6 +163,16 @@ fn view(state: &ConsoleState, who: &Principal, device: &Device) -> DeviceView {
         gateway: device.gateway_name.to_string(),
         online: here.is_some(),
         since: here.or(device.last_seen),
+    }
+}
+
+/// `use`, `look` or `no`: what somebody may do with a service now.
+fn may(who: &Principal, target: &Target<'_>, kind: ServiceKind) -> &'static str {
+    let purpose = if kind.is_web() { Purpose::Page } else { Purpose::Stream };
+    match degrees(purpose, kind).iter().position(|permission| who.may(*permission, target)) {
+        Some(0) => "use",
+        Some(_) => "look",
+        None => "no",
     }
 }
 

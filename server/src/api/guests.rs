@@ -22,7 +22,7 @@ pub(super) async fn look(State(state): State<ConsoleState>, Path(token): Path<St
         let Some(visit) = state.access.visit(&token).await? else { return Ok(pages::missing()) };
         let brand = brand(&state, &visit).await?;
         let now = Timestamp::now();
-        if visits::state_of(&visit, now) != "open" || visit.uses >= visit.uses_max {
+        if visit.state(now) != "open" || visit.uses >= visit.uses_max {
             return Ok(answer(StatusCode::CONFLICT, &brand, ui::visit_closed(&brand, visits::why_not(&visit, now))));
         }
         let to = in_words(&visit);
@@ -51,7 +51,7 @@ pub(super) async fn begin(
             let why = visits::why_not(&visit, Timestamp::now());
             return Ok(answer(StatusCode::CONFLICT, &brand, ui::visit_closed(&brand, why)));
         };
-        if visits::note_use(&state, &visit, &origin).await.is_err() {
+        if visits::note_use(&state, (&visit, "a browser"), &origin).await.is_err() {
             return Ok(pages::answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault()));
         }
         let mut response = Redirect::to("/visit").into_response();
@@ -67,12 +67,15 @@ pub(super) async fn show(State(state): State<ConsoleState>, headers: HeaderMap) 
 }
 
 /// `POST /visit/token`: a token for the guest's command line, shown once.
-pub(super) async fn token(State(state): State<ConsoleState>, headers: HeaderMap) -> Response {
+pub(super) async fn token(State(state): State<ConsoleState>, From(origin): From, headers: HeaderMap) -> Response {
     if !access::is_own_page(&headers, &state.site.console_origin()) {
         return foreign();
     }
     let page = async {
         let Some((_, visit)) = guest(&state, &headers).await? else { return Ok(pages::missing()) };
+        if visits::note_use(&state, (&visit, "the command line"), &origin).await.is_err() {
+            return Ok(pages::answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault()));
+        }
         let made = state.access.visit_session(&visit, SessionKind::Api).await?;
         visiting(&state, &headers, Some(&made)).await
     };
@@ -80,16 +83,16 @@ pub(super) async fn token(State(state): State<ConsoleState>, headers: HeaderMap)
 }
 
 /// `POST /visit/leave`: ends the visit in this browser.
-pub(super) async fn leave(State(state): State<ConsoleState>, headers: HeaderMap) -> Response {
+pub(super) async fn leave(State(state): State<ConsoleState>, From(origin): From, headers: HeaderMap) -> Response {
     if !access::is_own_page(&headers, &state.site.console_origin()) {
         return foreign();
     }
     let page = async {
         let Some((who, visit)) = guest(&state, &headers).await? else { return Ok(pages::missing()) };
         state.access.sign_out(&who).await?;
+        visits::note_leave(&state, &visit, &origin);
         let brand = brand(&state, &visit).await?;
-        let page = ui::visit_closed(&brand, "Your visit has ended in this browser. You can close this page.");
-        let mut response = answer(StatusCode::OK, &brand, page);
+        let mut response = answer(StatusCode::OK, &brand, ui::visit_left(&brand));
         response.headers_mut().insert(SET_COOKIE, access::no_visit_cookie());
         Ok(response)
     };

@@ -171,7 +171,8 @@ pub(super) async fn set_up(
             return required_page(&state, &who, next, (status, Some(&text))).await;
         }
     };
-    state.audit.note_later(Entry::new(Action::PERSON_FACTOR, person(&who.name)).from(&origin));
+    let entry = Entry::new(Action::PERSON_FACTOR, person(&who.name)).from(&origin).with("what", "set up");
+    state.audit.note_later(entry);
     let signed_in = state.access.complete(&half, &who, caller(&origin)).await;
     if note_sign_in(&state, &who.name, &origin, &signed_in).await.is_err() {
         return answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault());

@@ -5,16 +5,17 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use linkspan_protocol::id::{DeviceName, ServiceName};
+use linkspan_protocol::message::ServiceReport;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rights::{Moment, grants::REASON_MAX};
+use super::rights::{Moment, PagedWithin, Within, grants::REASON_MAX, place};
 use super::signed::{From, Signed};
-use super::{Asked, ConsoleState, Cursor, Kind, Named, Paged, Problem, Strict, page};
+use super::{Asked, ConsoleState, Cursor, Kind, Named, Problem, Strict, page};
 use crate::access::{self, Permission, Principal, SessionKind, Token};
 use crate::audit::{Action, Actor, ActorKind, Entry, Origin, Target as Thing};
-use crate::rights::{Scope, Target, VisitId};
-use crate::store::{Approval, Device, NewVisit, UserKind, Visit};
+use crate::rights::{Scope, Target, TenantId, VisitId};
+use crate::store::{Approval, Device, NewVisit, StoreError, UserKind, Visit};
 
 /// Longest visit.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 31);
@@ -123,16 +124,22 @@ pub(super) struct Welcomed {
     device: DeviceName,
 }
 
-/// One's own visits; those of everybody, if one may see them. Newest last.
-#[utoipa::path(get, path = "/api/v1/visits", params(Paged), responses((status = 200, body = Visits)))]
+/// One's own visits, and those to what one looks after. Newest last.
+#[utoipa::path(get, path = "/api/v1/visits", params(PagedWithin), responses((status = 200, body = Visits)))]
 pub(super) async fn list(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
-    Asked(paged): Asked<Paged>,
+    Asked(asked): Asked<PagedWithin>,
 ) -> Result<Json<Visits>, Problem> {
-    let host = (!who.may_here(Permission::VisitSee)).then_some(who.user);
-    let mut all = state.store.visits(who.tenant, host).await?;
-    all.retain(|_| host.is_none() || who.owns(Permission::VisitCreate));
+    let (within, paged) = asked.split();
+    let tenant = organisation(&state, &who, &within).await?;
+    let own = (!who.may_somewhere(Permission::VisitSee)).then_some(who.user);
+    let mut all = Vec::new();
+    for visit in state.store.visits(tenant, own).await? {
+        if is_host(&who, &visit) || may_about(&state, &who, Permission::VisitSee, &visit).await? {
+            all.push(visit);
+        }
+    }
     let key = |visit: &Visit| format!("{:020}.{}", visit.created.as_millisecond(), visit.id);
     all.sort_by_key(key);
     let (visits, next) = page("visits", &paged, all, key)?;
@@ -140,14 +147,16 @@ pub(super) async fn list(
 }
 
 /// One visit.
-#[utoipa::path(get, path = "/api/v1/visits/{visit}", params(("visit" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/visits/{visit}", params(("visit" = String, Path), Within),
     responses((status = 200, body = VisitView)))]
 pub(super) async fn one(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
     Named(id): Named<VisitId>,
+    Asked(within): Asked<Within>,
 ) -> Result<Json<VisitView>, Problem> {
-    Ok(Json(view(known(&state, &who, id).await?)))
+    let tenant = organisation(&state, &who, &within).await?;
+    Ok(Json(view(known(&state, &who, tenant, id).await?)))
 }
 
 /// Invites somebody: to what one may do oneself, for as long as one may.
@@ -212,15 +221,18 @@ pub(super) async fn refuse(
 }
 
 /// Ends a visit; what was opened with it ends within a second.
-#[utoipa::path(delete, path = "/api/v1/visits/{visit}", params(("visit" = String, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/api/v1/visits/{visit}", params(("visit" = String, Path), Within),
+    responses((status = 204)))]
 pub(super) async fn revoke(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
     From(origin): From,
     Named(id): Named<VisitId>,
+    Asked(within): Asked<Within>,
 ) -> Result<StatusCode, Problem> {
-    let visit = known(&state, &who, id).await?;
-    if !is_host(&who, &visit) && !who.may_here(Permission::VisitRevoke) {
+    let tenant = organisation(&state, &who, &within).await?;
+    let visit = known(&state, &who, tenant, id).await?;
+    if !is_host(&who, &visit) && !may_about(&state, &who, Permission::VisitRevoke, &visit).await? {
         return Err(Problem::forbidden());
     }
     state.store.revoke_visit(id, &who.name).await?;
@@ -245,39 +257,39 @@ pub(super) async fn redeem(
     let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Api).await? else {
         return Err(Problem::conflict(why_not(&visit, Timestamp::now())));
     };
-    note_use(&state, &visit, &origin).await?;
+    note_use(&state, (&visit, "a program"), &origin).await?;
     let token = signed_in.token.expose().to_owned();
     Ok(Json(Welcomed { token, expires: Moment(signed_in.expires), device: visit.device }))
 }
 
-/// Notes down that a link was used.
-pub(super) async fn note_use(state: &ConsoleState, visit: &Visit, origin: &Origin) -> Result<(), Problem> {
-    let guest = Actor::new(ActorKind::Visitor, visit.guest.clone()).of_tenant(visit.tenant);
-    state.audit.note(entry(Action::VISIT_USE, guest, visit).from(origin)).await?;
+/// Notes down that a link was used, and what for: `a browser`, `a program`, `the command line`.
+pub(super) async fn note_use(
+    state: &ConsoleState,
+    (visit, with): (&Visit, &'static str),
+    origin: &Origin,
+) -> Result<(), Problem> {
+    state.audit.note(entry(Action::VISIT_USE, guest(visit), visit).with("with", with).from(origin)).await?;
     Ok(())
+}
+
+/// Notes down that a guest has left.
+pub(super) fn note_leave(state: &ConsoleState, visit: &Visit, origin: &Origin) {
+    state.audit.note_later(entry(Action::SESSION_END, guest(visit), visit).from(origin));
+}
+
+fn guest(visit: &Visit) -> Actor {
+    Actor::new(ActorKind::Visitor, visit.guest.clone()).of_tenant(visit.tenant)
 }
 
 /// Why a link cannot be used now, in a sentence.
 pub(super) fn why_not(visit: &Visit, now: Timestamp) -> &'static str {
-    match state_of(visit, now) {
+    match visit.state(now) {
         "revoked" => "This visit was ended by whoever invited you, or by somebody who looks after the devices.",
         "refused" => "This visit was not approved.",
         "pending" => "This visit waits for approval by a second person. Try again later.",
         "over" => "The time of this visit is over.",
         "planned" => "The time of this visit has not come yet.",
         _ => "This link has been used already, as often as it may be. If that was not you, tell whoever invited you.",
-    }
-}
-
-/// In one word.
-pub(super) fn state_of(visit: &Visit, now: Timestamp) -> &'static str {
-    match visit.approval {
-        _ if visit.revoked.is_some() => "revoked",
-        Approval::Refused => "refused",
-        _ if now >= visit.ends => "over",
-        Approval::Pending => "pending",
-        _ if now < visit.begins => "planned",
-        Approval::None | Approval::Approved => "open",
     }
 }
 
@@ -288,10 +300,12 @@ async fn decide(
     Named(id): Named<VisitId>,
     approval: Approval,
 ) -> Result<Json<VisitView>, Problem> {
-    if !who.may_here(Permission::VisitApprove) {
+    let visit = known(&state, &who, who.tenant, id).await?;
+    // A program of the host's would be no second person.
+    let may = who.kind == UserKind::Person && may_about(&state, &who, Permission::VisitApprove, &visit).await?;
+    if !may {
         return Err(Problem::forbidden());
     }
-    let visit = known(&state, &who, id).await?;
     if visit.host == who.user {
         return Err(Problem::new(Kind::Forbidden, "Somebody else must decide about a visit of yours."));
     }
@@ -300,17 +314,52 @@ async fn decide(
     }
     let action = if approval == Approval::Approved { Action::VISIT_APPROVE } else { Action::VISIT_REFUSE };
     state.audit.note(entry(action, &who, &visit).from(&origin)).await?;
-    Ok(Json(view(known(&state, &who, id).await?)))
+    Ok(Json(view(known(&state, &who, who.tenant, id).await?)))
 }
 
-/// A visit that they may see: their own, or any of their organisation's. Who decides about visits sees them too.
-async fn known(state: &ConsoleState, who: &Principal, id: VisitId) -> Result<Visit, Problem> {
-    let sees = [Permission::VisitSee, Permission::VisitApprove, Permission::VisitRevoke];
-    let all = sees.into_iter().any(|permission| who.may_here(permission));
-    let visit = state.store.visit(who.tenant, id).await?;
-    visit.filter(|visit| all || is_host(who, visit)).ok_or_else(Problem::not_found)
+/// Where to look for visits: at home, or where those who stand above all say.
+async fn organisation(state: &ConsoleState, who: &Principal, within: &Within) -> Result<TenantId, Problem> {
+    if within.is_said() { place(state, who, within, Permission::VisitSee).await } else { Ok(who.tenant) }
 }
 
+/// A visit that they may see: their own, or one to what they look after. Who decides about visits sees them too.
+async fn known(state: &ConsoleState, who: &Principal, tenant: TenantId, id: VisitId) -> Result<Visit, Problem> {
+    let visit = state.store.visit(tenant, id).await?.ok_or_else(Problem::not_found)?;
+    if is_host(who, &visit) {
+        return Ok(visit);
+    }
+    for permission in [Permission::VisitSee, Permission::VisitApprove, Permission::VisitRevoke] {
+        if may_about(state, who, permission, &visit).await? {
+            return Ok(visit);
+        }
+    }
+    Err(Problem::not_found())
+}
+
+/// Whether they may do this to visits of the whole organisation, or at least to those to this device or service.
+async fn may_about(
+    state: &ConsoleState,
+    who: &Principal,
+    permission: Permission,
+    visit: &Visit,
+) -> Result<bool, StoreError> {
+    if who.may(permission, &Target::Tenant(visit.tenant)) {
+        return Ok(true);
+    }
+    if !who.may_somewhere(permission) {
+        return Ok(false);
+    }
+    let device = state.store.device(&visit.device).await?;
+    Ok(device.filter(|device| device.tenant == visit.tenant).is_some_and(|device| {
+        let named = |service: &&ServiceReport| visit.service.as_ref().is_some_and(|name| service.name == *name);
+        match device.report.services.iter().find(named) {
+            Some(service) => who.may(permission, &device.service_target(service)),
+            None => who.may(permission, &device.target()),
+        }
+    }))
+}
+
+/// Whether it is their own, and they show something that is made for visits.
 fn is_host(who: &Principal, visit: &Visit) -> bool {
     visit.host == who.user && who.owns(Permission::VisitCreate)
 }
@@ -343,7 +392,7 @@ fn scope(who: &Principal, device: &Device, new: &VisitSent) -> Result<Scope, Pro
         }
         _ => return Err(Problem::unprocessable("A visit is to one `service`, or to all that one kind `speaks`.")),
     };
-    let about = |service: &&linkspan_protocol::message::ServiceReport| match &scope {
+    let about = |service: &&ServiceReport| match &scope {
         Scope::Service { service: name, .. } => service.name == *name,
         Scope::Services { speaks, .. } => service.kind == *speaks,
         _ => false,
@@ -368,6 +417,7 @@ fn scope(who: &Principal, device: &Device, new: &VisitSent) -> Result<Scope, Pro
 fn entry(action: Action, actor: impl Into<Actor>, visit: &Visit) -> Entry {
     let what = visit.service.as_ref().map(ToString::to_string).or(visit.speaks.map(|kind| kind.as_str().to_owned()));
     Entry::new(action, actor)
+        .within(visit.tenant)
         .on(Thing::new("visit", visit.id))
         .with("guest", visit.guest.clone())
         .with("host", visit.host_name.clone())
@@ -379,7 +429,7 @@ fn entry(action: Action, actor: impl Into<Actor>, visit: &Visit) -> Entry {
 fn view(visit: Visit) -> VisitView {
     VisitView {
         id: visit.id,
-        state: state_of(&visit, Timestamp::now()),
+        state: visit.state(Timestamp::now()),
         guest: visit.guest,
         host: visit.host_name,
         device: visit.device,

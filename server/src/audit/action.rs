@@ -88,7 +88,7 @@ actions! {
     VISIT_USE = "visit.use";
     /// An organisation was added.
     TENANT_ADD = "tenant.add";
-    /// An organisation's pages look different.
+    /// An organisation's pages look different, or a second factor is required there, or no longer.
     TENANT_CHANGE = "tenant.change";
     /// An organisation was removed.
     TENANT_REMOVE = "tenant.remove";

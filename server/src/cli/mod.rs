@@ -11,6 +11,7 @@ mod rights;
 mod tenant;
 mod token;
 mod user;
+mod visit;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -106,6 +107,11 @@ pub(crate) enum Command {
     ServiceAccount {
         #[command(subcommand)]
         command: token::AccountCommand,
+    },
+    /// People without an account who were invited to a device.
+    Visit {
+        #[command(subcommand)]
+        command: visit::Command,
     },
     /// Organisations that share the server and see nothing of one another.
     Tenant {
@@ -239,6 +245,7 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::Group { command } => rights::groups(&place.store().await?, command).await,
         Command::Grant { command } => rights::grants(&place.store().await?, command).await,
         Command::Token { command } => token::answer(&place.store().await?, command).await,
+        Command::Visit { command } => visit::answer(&place.store().await?, command).await,
         Command::ServiceAccount { command } => token::accounts(&place.store().await?, command).await,
         Command::Tenant { command } => tenant::answer(&place.store().await?, command).await,
         Command::Audit { command } => audit::answer(&place.store().await?, command).await,

@@ -3,7 +3,7 @@
 use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 use linkspan_server::store::{Concerned, TenantName};
 
-use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, rights, tenant, token, user};
+use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, rights, tenant, token, user, visit};
 
 /// The entry of a command; none for those that only look.
 pub(super) fn of(command: &Command) -> Option<Entry> {
@@ -17,6 +17,7 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::Group { command } => group(command)?,
         Command::Grant { command } => grant(command)?,
         Command::Token { command } => token(command)?,
+        Command::Visit { command } => visit(command)?,
         Command::ServiceAccount { command } => account(command)?,
         // An export notes itself down.
         Command::Run | Command::Check | Command::Ldap { .. } | Command::Audit { .. } | Command::Completion { .. } => {
@@ -69,8 +70,13 @@ fn organisation(command: &Command) -> Option<&TenantName> {
         | Command::ProvisioningKey {
             command: enrolment::KeyCommand::Add { tenant, .. } | enrolment::KeyCommand::Remove { tenant, .. },
         }
-        | Command::Tenant { command: tenant::Command::SecondFactor { name: tenant, .. } } => Some(tenant),
-        Command::Role { command: RoleCommand::Add { of, .. } | RoleCommand::Remove { of, .. } }
+        | Command::Tenant {
+            command: tenant::Command::SecondFactor { name: tenant, .. } | tenant::Command::Brand { name: tenant, .. },
+        } => Some(tenant),
+        Command::Role {
+            command: RoleCommand::Add { of, .. } | RoleCommand::Change { of, .. } | RoleCommand::Remove { of, .. },
+        }
+        | Command::Visit { command: visit::Command::Revoke { of, .. } }
         | Command::Group {
             command:
                 GroupCommand::Add { of, .. }
@@ -177,10 +183,10 @@ fn enrolment(command: &enrolment::QueueCommand) -> Option<(Action, Target)> {
 }
 
 fn tenant(command: &tenant::Command) -> Option<(Action, Target)> {
-    use tenant::Command::{Add, List, Remove, SecondFactor};
+    use tenant::Command::{Add, Brand, List, Remove, SecondFactor};
     let (action, name) = match command {
         Add { name, .. } => (Action::TENANT_ADD, name),
-        SecondFactor { name, .. } => (Action::TENANT_CHANGE, name),
+        Brand { name, .. } | SecondFactor { name, .. } => (Action::TENANT_CHANGE, name),
         Remove { name } => (Action::TENANT_REMOVE, name),
         List { .. } => return None,
     };
@@ -188,9 +194,10 @@ fn tenant(command: &tenant::Command) -> Option<(Action, Target)> {
 }
 
 fn role(command: &rights::RoleCommand) -> Option<(Action, Target)> {
-    use rights::RoleCommand::{Add, List, Remove};
+    use rights::RoleCommand::{Add, Change, List, Remove};
     let (action, name) = match command {
         Add { name, .. } => (Action::ROLE_ADD, name),
+        Change { name, .. } => (Action::ROLE_CHANGE, name),
         Remove { name, .. } => (Action::ROLE_REMOVE, name),
         List { .. } => return None,
     };
@@ -224,6 +231,13 @@ fn token(command: &token::Command) -> Option<(Action, Target)> {
         Add { name, .. } => Some((Action::TOKEN_ADD, Target::new("token", name))),
         Revoke { id, .. } => Some((Action::TOKEN_REMOVE, Target::new("token", id))),
         List { .. } => None,
+    }
+}
+
+fn visit(command: &visit::Command) -> Option<(Action, Target)> {
+    match command {
+        visit::Command::Revoke { id, .. } => Some((Action::VISIT_REVOKE, Target::new("visit", id))),
+        visit::Command::List { .. } => None,
     }
 }
 

@@ -39,6 +39,16 @@ pub(crate) enum RoleCommand {
         #[command(flatten)]
         of: Of,
     },
+    /// Replaces what a role allows, for all who have it; streams that it does not allow any more end.
+    Change {
+        /// The name.
+        name: String,
+        /// Permissions, parted by commas: all that it is to allow.
+        #[arg(long, value_delimiter = ',', required = true)]
+        permissions: Vec<Permission>,
+        #[command(flatten)]
+        of: Of,
+    },
     /// The roles that come with the server, and the organisation's own.
     List {
         #[command(flatten)]
@@ -163,15 +173,22 @@ pub(super) async fn roles(store: &Store, command: RoleCommand) -> Result<(), Exi
         RoleCommand::Add { name, permissions, of } => {
             let of = tenant::find(store, &of.tenant).await?;
             check_name(&name)?;
-            let permissions: PermissionSet = permissions.into_iter().collect();
-            if !permissions.and(Permission::ABOVE_TENANTS).is_empty() {
-                let told = "what concerns the server as a whole is in the role system-admin alone";
-                return Err(Exit::says(USAGE, told));
-            }
+            let permissions = within_tenant(permissions)?;
             if store.add_role(of.id, &name, permissions).await?.is_none() {
                 return Err(Exit::says(DATA, format_args!("there is a role {name} already")));
             }
             note(format_args!("role {name} is made"));
+            Ok(())
+        }
+        RoleCommand::Change { name, permissions, of } => {
+            let of = tenant::find(store, &of.tenant).await?;
+            if name.parse::<Role>().is_ok() {
+                return Err(Exit::says(USAGE, "the roles that come with the server cannot be changed"));
+            }
+            if !store.edit_role(of.id, &name, within_tenant(permissions)?).await? {
+                return Err(Exit::says(NO_USER, format_args!("there is no role {name}")));
+            }
+            note(format_args!("role {name} is changed for all who have it"));
             Ok(())
         }
         RoleCommand::List { of, form } => {
@@ -184,6 +201,15 @@ pub(super) async fn roles(store: &Store, command: RoleCommand) -> Result<(), Exi
             Ok(())
         }
     }
+}
+
+/// These, if a role of an organisation's own may allow them.
+fn within_tenant(permissions: Vec<Permission>) -> Result<PermissionSet, Exit> {
+    let permissions: PermissionSet = permissions.into_iter().collect();
+    if permissions.and(Permission::ABOVE_TENANTS).is_empty() {
+        return Ok(permissions);
+    }
+    Err(Exit::says(USAGE, "what concerns the server as a whole is in the role system-admin alone"))
 }
 
 pub(super) async fn groups(store: &Store, command: GroupCommand) -> Result<(), Exit> {

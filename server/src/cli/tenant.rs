@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use linkspan_server::store::{Store, Tenant, TenantName, TenantRemoval};
+use linkspan_server::ui::Brand;
 
 use super::{DATA, Exit, ListForm, NO_USER, json_line, note, out};
 
@@ -20,6 +21,17 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         form: ListForm,
+    },
+    /// How an organisation's pages look.
+    Brand {
+        /// The name.
+        name: TenantName,
+        /// What stands on its pages in place of the product's name; empty for that.
+        #[arg(long)]
+        title: Option<String>,
+        /// The colour of its pages, `#rrggbb`, dark enough for white letters on it; empty for the usual one.
+        #[arg(long)]
+        colour: Option<String>,
     },
     /// Has everybody of an organisation sign in with a second factor, or no longer.
     SecondFactor {
@@ -46,6 +58,7 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
             Ok(())
         }
         Command::List { form } => list(store, form).await,
+        Command::Brand { name, title, colour } => brand(store, &name, (title, colour)).await,
         Command::SecondFactor { name, want } => {
             store.require_second_factor(find(store, &name).await?.id, want == "required").await?;
             note(format_args!("the second factor is {want} for everybody of {name}, from the next sign-in on"));
@@ -76,11 +89,31 @@ pub(super) async fn find(store: &Store, name: &TenantName) -> Result<Tenant, Exi
     store.tenant_named(name).await?.ok_or_else(|| nothing(name))
 }
 
+async fn brand(
+    store: &Store,
+    name: &TenantName,
+    (title, colour): (Option<String>, Option<String>),
+) -> Result<(), Exit> {
+    let tenant = find(store, name).await?;
+    let (title, colour) = (title.unwrap_or(tenant.title), colour.unwrap_or(tenant.colour));
+    Brand::parse(&title, &colour).map_err(|error| Exit::new(DATA, error))?;
+    store.brand_tenant(tenant.id, &title, &colour).await?;
+    let said = |text: &str| if text.is_empty() { "the usual one".to_owned() } else { text.to_owned() };
+    note(format_args!("the pages of {name}: title {}, colour {}", said(&title), said(&colour)));
+    Ok(())
+}
+
 async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
     let tenants = store.tenants().await?;
     if form.json {
         let tenants = tenants.iter().map(|tenant| {
-            serde_json::json!({"name": tenant.name, "title": tenant.title, "created": tenant.created.to_string()})
+            serde_json::json!({
+                "name": tenant.name,
+                "title": tenant.title,
+                "colour": tenant.colour,
+                "second_factor": tenant.second_factor,
+                "created": tenant.created.to_string(),
+            })
         });
         return out(&json_line(&tenants.collect()));
     }

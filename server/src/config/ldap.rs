@@ -99,7 +99,7 @@ pub(super) fn ldap(root: &Section<'_>, base: &Path, problems: &mut Problems<'_>)
     let user_filter = section.text("user_filter", problems, filter).unwrap_or_else(|| USER_FILTER.to_owned());
     let group_base = section.text("group_base", problems, text).or_else(|| people.clone());
     let nested = section.text("nested", problems, nested).unwrap_or(Nested::No);
-    let recheck = section.text("recheck", problems, duration).unwrap_or(Duration::from_secs(30));
+    let recheck = section.text("recheck", problems, duration).unwrap_or(Duration::from_secs(10));
     let grace = section.text("grace", problems, duration).unwrap_or(Duration::from_mins(10));
     let roles = group_roles(&section, problems);
     Some(Ldap {

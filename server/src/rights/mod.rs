@@ -87,6 +87,8 @@ impl Rights {
         let first = fitting.peek().map(|given| given.grant).ok_or(Denied::NoGrant)?;
         let found = fitting.find(|given| given.when.counts(now)).ok_or(Denied::NotNow(first))?;
         match &self.sponsor {
+            // Who may not invite any more has no guests.
+            Some(sponsor) if !sponsor.may_somewhere(Permission::VisitCreate, now) => Err(Denied::Sponsor),
             Some(sponsor) if !sponsor.may(permission, target, now) => Err(Denied::Sponsor),
             _ => Ok(found),
         }

@@ -40,7 +40,12 @@ pub(super) async fn unless_last(
     let after = admins(&mut change, tenant).await?;
     let above = |roles: &[String]| roles.iter().any(|role| role == Role::SystemAdmin.as_str());
     if (above(before) && !above(&after)) || (!before.is_empty() && after.is_empty()) {
-        return Ok(Taken::LastAdmin);
+        // Who stands above empties an organisation that is to be removed; the first one stays.
+        let sql = "SELECT COUNT(*) FROM users WHERE tenant_id = $1 AND kind = 'person'";
+        let (people,): (i64,) = sqlx::query_as(sql).bind(tenant.0).fetch_one(&mut *change).await?;
+        if people > 0 || tenant == TenantId::DEFAULT {
+            return Ok(Taken::LastAdmin);
+        }
     }
     change.commit().await?;
     Ok(if done { Taken::Done } else { Taken::Nothing })
@@ -106,6 +111,21 @@ mod tests {
         assert_eq!(store.set_role(anna, None, "test").await.unwrap(), Taken::Done);
         let leave = store.remove_from_group(TenantId::DEFAULT, "keepers", otto).await.unwrap();
         assert_eq!(leave, Taken::LastAdmin);
+    }
+
+    #[tokio::test]
+    async fn an_organisation_can_be_emptied_by_who_stands_above_it() {
+        let (_dir, store) = fresh().await;
+        let acme = store.add_tenant(&"acme".parse().unwrap(), "").await.unwrap().unwrap();
+        for (name, role) in [("bert", Role::Admin), ("toni", Role::Viewer)] {
+            let name = name.parse().unwrap();
+            let new = NewUser { tenant: acme, kind: UserKind::Person, name: &name, password_hash: "h" };
+            store.add_member(new, Some(role.into()), "test").await.unwrap().unwrap();
+        }
+        let remove = async |name: &str| store.remove_user(&name.parse().unwrap()).await.unwrap();
+        assert_eq!(remove("bert").await, Taken::LastAdmin, "toni is still there");
+        assert_eq!(remove("toni").await, Taken::Done);
+        assert_eq!(remove("bert").await, Taken::Done);
     }
 
     #[tokio::test]

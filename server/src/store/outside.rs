@@ -26,8 +26,9 @@ pub(crate) struct Outside<'a> {
 /// Whether somebody from outside has an account here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Welcome {
-    /// They have, now if not before.
-    As(UserId),
+    /// They have, now if not before; and whether something about it has changed: it is new, let in again, or has
+    /// another role.
+    As(UserId, bool),
     /// The name is that of an account of another kind.
     NameTaken,
 }
@@ -36,6 +37,7 @@ pub(crate) enum Welcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToAsk {
     pub(crate) user: UserId,
+    pub(crate) tenant: TenantId,
     pub(crate) name: UserName,
     pub(crate) subject: String,
     /// When the directory last said that they are welcome.
@@ -61,6 +63,11 @@ impl Store {
                    AND ((name = $2 AND subject <> $3) OR (subject = $3 AND tenant_id <> $4))";
         let query = sqlx::query(sql).bind(source.as_str()).bind(name.as_str()).bind(subject).bind(tenant.0);
         let removed = query.execute(&mut *change).await?.rows_affected();
+        // Guests go with their hosts.
+        let sql = "DELETE FROM users WHERE kind = 'visit' AND NOT EXISTS (SELECT 1 FROM visits v WHERE v.guest_id = users.id)";
+        if removed > 0 {
+            sqlx::query(sql).execute(&mut *change).await?;
+        }
         let sql = "SELECT id, blocked FROM users WHERE source = $1 AND subject = $2";
         let query = sqlx::query_as(sql).bind(source.as_str()).bind(subject);
         let known: Option<(i64, i64)> = query.fetch_optional(&mut *change).await?;
@@ -86,24 +93,33 @@ impl Store {
             .bind(now)
             .execute(&mut *change)
             .await?;
-        if role_is_new || removed > 0 || known.is_some_and(|(_, blocked)| blocked != 0) {
+        let changed = role_is_new || removed > 0 || known.is_none_or(|(_, blocked)| blocked != 0);
+        if changed {
             change.commit().await?;
         } else {
             change.commit_quietly().await?;
         }
-        Ok(Welcome::As(user))
+        Ok(Welcome::As(user, changed))
     }
 
-    /// People of a directory who may use something now and have not been asked for since so long.
+    /// People of a directory who may use something now, by themselves, a program or a guest, and have not been asked for
+    /// since so long.
     pub(crate) async fn to_ask(&self, age: Duration, most: i64) -> Result<Vec<ToAsk>, StoreError> {
-        let sql = "SELECT id, name, subject, confirmed FROM users WHERE source = 'ldap' AND blocked = 0 AND asked <= $1 \
-                   ORDER BY asked LIMIT $2";
-        let before = (Timestamp::now() - age).as_millisecond();
-        type Row = (i64, String, Option<String>, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(sql).bind(before).bind(most).fetch_all(&self.pool).await?;
-        let to_ask = |(id, name, subject, confirmed): Row| {
+        let sql = "SELECT u.id, u.tenant_id, u.name, u.subject, u.confirmed FROM users u \
+                   WHERE u.source = 'ldap' AND u.blocked = 0 AND u.asked <= $1 \
+                   AND (EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.id AND s.expires > $2) \
+                   OR EXISTS (SELECT 1 FROM tokens t WHERE t.user_id = u.id AND t.expires > $2) \
+                   OR EXISTS (SELECT 1 FROM visits v WHERE v.host_id = u.id AND v.ends > $2 AND v.revoked IS NULL)) \
+                   ORDER BY u.asked LIMIT $3";
+        let now = Timestamp::now();
+        let before = (now - age).as_millisecond();
+        type Row = (i64, i64, String, Option<String>, Option<i64>);
+        let query = sqlx::query_as(sql).bind(before).bind(now.as_millisecond()).bind(most);
+        let rows: Vec<Row> = query.fetch_all(&self.pool).await?;
+        let to_ask = |(id, tenant, name, subject, confirmed): Row| {
             Ok(ToAsk {
                 user: UserId(id),
+                tenant: TenantId(tenant),
                 name: name.parse().map_err(|_| damaged("name of a person")(&name))?,
                 subject: subject.unwrap_or_default(),
                 confirmed: time_from(confirmed.unwrap_or(0))?,
@@ -141,6 +157,7 @@ mod tests {
     use super::*;
     use crate::rights::Role;
     use crate::store::tests::fresh;
+    use crate::store::{NewSession, SessionKind};
 
     fn anna<'a>(name: &'a UserName, subject: &'a str, role: Role) -> Outside<'a> {
         Outside { source: Source::Ldap, subject, name, tenant: TenantId::DEFAULT, role: role.into() }
@@ -148,7 +165,7 @@ mod tests {
 
     async fn welcomed(store: &Store, who: Outside<'_>) -> UserId {
         match store.welcome(who).await.unwrap() {
-            Welcome::As(user) => user,
+            Welcome::As(user, _) => user,
             Welcome::NameTaken => panic!("the name is taken"),
         }
     }
@@ -186,6 +203,10 @@ mod tests {
         let name: UserName = "anna".parse().unwrap();
         let user = welcomed(&store, anna(&name, "uuid-1", Role::Admin)).await;
         assert!(!store.claim_asking(user, Duration::from_secs(60)).await.unwrap(), "just confirmed");
+        assert_eq!(store.to_ask(Duration::ZERO, 10).await.unwrap(), [], "there is nothing for them to lose");
+        let (kind, expires) = (SessionKind::Api, Timestamp::now() + Duration::from_secs(60));
+        let session = NewSession { kind, token: "t", expires, address: None, agent: None };
+        store.add_session(user, session).await.unwrap();
         assert_eq!(store.to_ask(Duration::ZERO, 10).await.unwrap().len(), 1);
         assert!(store.claim_asking(user, Duration::ZERO).await.unwrap());
         store.block(user).await.unwrap();

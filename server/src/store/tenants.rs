@@ -72,6 +72,8 @@ pub struct Tenant {
     pub title: String,
     /// The colour of its pages, `#rrggbb`; empty for the usual one.
     pub colour: String,
+    /// Whether everybody in it must sign in with a second factor.
+    pub second_factor: bool,
     /// Since when it is there.
     pub created: Timestamp,
 }
@@ -88,12 +90,12 @@ pub enum TenantRemoval {
 }
 
 /// Columns of a tenant.
-type Row = (i64, String, String, String, i64);
+type Row = (i64, String, String, String, i64, i64);
 
 /// A query for tenants.
 macro_rules! tenants {
     ($rest:literal) => {
-        concat!("SELECT id, name, title, colour, created FROM tenants ", $rest)
+        concat!("SELECT id, name, title, colour, second_factor, created FROM tenants ", $rest)
     };
 }
 
@@ -158,9 +160,10 @@ impl Store {
     }
 }
 
-fn tenant((id, name, title, colour, created): Row) -> Result<Tenant, StoreError> {
+fn tenant((id, name, title, colour, second_factor, created): Row) -> Result<Tenant, StoreError> {
     let name = name.parse().map_err(|_| super::damaged("tenant's name")(&name))?;
-    Ok(Tenant { id: TenantId(id), name, title, colour, created: time_from(created)? })
+    let (id, second_factor) = (TenantId(id), second_factor != 0);
+    Ok(Tenant { id, name, title, colour, second_factor, created: time_from(created)? })
 }
 
 #[cfg(test)]

@@ -113,6 +113,18 @@ impl Visit {
         self.revoked.is_none() && matches!(self.approval, Approval::None | Approval::Approved)
     }
 
+    /// In one word: `planned`, `open`, `over`, `pending`, `refused` or `revoked`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match self.approval {
+            _ if self.revoked.is_some() => "revoked",
+            Approval::Refused => "refused",
+            _ if now >= self.ends => "over",
+            Approval::Pending => "pending",
+            _ if now < self.begins => "planned",
+            Approval::None | Approval::Approved => "open",
+        }
+    }
+
     /// What it is about.
     pub fn scope(&self) -> Option<Scope> {
         let device = self.device.clone();

@@ -105,8 +105,13 @@ fn state(device: &DeviceView, now: Timestamp) -> Markup {
 }
 
 fn services(device: &DeviceView) -> Markup {
-    let (web, other): (Vec<_>, Vec<_>) = device.services.iter().partition(|service| service.url.is_some());
+    // What one may not use is no offer; why it is missing is said where nothing is left.
+    let usable = device.services.iter().filter(|service| service.may != "no");
+    let (web, other): (Vec<_>, Vec<_>) = usable.partition(|service| service.url.is_some());
     html! {
+        @if web.is_empty() && other.is_empty() && !device.services.is_empty() {
+            p.soft.small { "You may see this device, and not open it now." }
+        }
         @if !other.is_empty() {
             details {
                 summary { "Connect by " (other.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ")) }
@@ -117,7 +122,7 @@ fn services(device: &DeviceView) -> Markup {
             div.row.open {
                 @for (number, service) in web.iter().enumerate() {
                     a.button href=[service.url.as_deref()] {
-                        @if number == 0 { "Open" } @else { (service.name) }
+                        @if number > 0 { (service.name) } @else if service.may == "look" { "Look" } @else { "Open" }
                         span aria-hidden="true" { "↗" }
                     }
                 }
@@ -166,6 +171,7 @@ mod tests {
             kind: kind.into(),
             port: 80,
             url: url.map(str::to_owned),
+            may: "use",
         };
         DeviceView {
             name: name.into(),
@@ -194,6 +200,22 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} is not in {html}");
         }
+    }
+
+    #[test]
+    fn what_one_may_not_use_is_not_offered() {
+        let shown = |may: [&'static str; 2]| {
+            let mut device = view("plc1");
+            for (service, may) in device.services.iter_mut().zip(may) {
+                service.may = may;
+            }
+            let list = List { shown: &[device], all: 1, search: "" };
+            devices(&Brand::default(), &who(), list, Timestamp::UNIX_EPOCH).into_string()
+        };
+        let html = shown(["look", "no"]);
+        assert!(html.contains(">Look<") && !html.contains("Connect by"), "{html}");
+        let html = shown(["no", "no"]);
+        assert!(!html.contains("https://plc1.z.test/") && html.contains("not open it now"), "{html}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use brand::{Brand, BrandError};
 pub(crate) use devices::{List, devices, how_long};
 pub(crate) use login::{Login, login, sign_in_trouble, signed_out};
 pub(crate) use second_factor::{code, recovery_codes, required};
-pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, visiting};
+pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, left as visit_left, visiting};
 pub use way::Part;
 pub(crate) use way::way;
 pub(crate) use welcome::{Welcome, choose_password, first_account, link_used};
@@ -69,7 +69,7 @@ pub(crate) fn console_page_for(brand: &Brand, title: &str, who: &Principal, body
                 div {
                     a.brand href="/" { (PreEscaped(LOGO)) (brand.title()) }
                     form method="post" action="/logout" {
-                        a.who.soft.small href="/account"
+                        a.who.small href="/account" aria-label=(format!("Your account, {}", who.name))
                             title=(format!("{} ({})", who.name, who.role().unwrap_or("single grants"))) { (who.name) }
                         button.quiet.small type="submit" { "Sign out" }
                     }

@@ -102,6 +102,19 @@ pub(crate) fn closed(brand: &Brand, why: &str) -> Markup {
     )
 }
 
+/// A guest has ended the visit in their browser.
+pub(crate) fn left(brand: &Brand) -> Markup {
+    page_for(
+        brand,
+        "Visit ended",
+        html! {
+            h1 { "Visit ended" }
+            p { "This browser has no access any more. You can close this page." }
+            p.soft { "Ask whoever invited you if you need it again." }
+        },
+    )
+}
+
 fn terms(visit: Invitation<'_>) -> Markup {
     // A phone does not tell its zone without a script, so the time is told for everybody.
     let ends = visit.ends.strftime("%A, %-d %B %Y, %H:%M UTC").to_string();

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use linkspan_protocol::id::Secret;
 use linkspan_server::access::directory::Directory;
 use linkspan_server::access::{Access, Attempt, Means, Passwords, Permission, Role, SessionKind, SignInError, Vault};
+use linkspan_server::audit::{Audit, Row};
 use linkspan_server::config::{self, Ldap};
-use linkspan_server::store::{Source, Store};
+use linkspan_server::store::{AuditSearch, Source, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ const OWN: &str = "the admin's own password";
 struct House {
     store: Store,
     access: Access,
+    directory: Directory,
     _tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
 }
@@ -27,11 +29,14 @@ async fn house(settings: Ldap) -> House {
     let store = Store::open(&format!("sqlite:{}", dir.path().join("test.db").display())).await.unwrap();
     let hash = Passwords::default().hash(&Secret::new(OWN)).await.unwrap();
     store.add_user(&"admin".parse().unwrap(), Role::SystemAdmin, &hash).await.unwrap().unwrap();
-    let means = Means { vault: Vault::forgetful(), directory: Some(Directory::new(settings).unwrap()), provider: None };
+    let audit = Audit::start(store.clone());
+    let directory = Directory::new(settings).unwrap();
+    let means =
+        Means { vault: Vault::forgetful(), directory: Some(directory.clone()), provider: None, audit: Some(audit) };
     let access = Access::with(store.clone(), config::Access::default(), means);
     let mut tasks = JoinSet::new();
     tasks.spawn(access.clone().watch_directory(CancellationToken::new()));
-    House { store, access, _tasks: tasks, _dir: dir }
+    House { store, access, directory, _tasks: tasks, _dir: dir }
 }
 
 async fn sign_in(house: &House, name: &str, password: &str) -> Result<String, SignInError> {
@@ -44,6 +49,21 @@ async fn until_out(house: &House, token: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while house.access.by_bearer(token).await.unwrap().is_some() {
         assert!(Instant::now() < deadline, "still signed in");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the directory decides about somebody stands in the audit.
+async fn until_noted(house: &House, name: &str, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let search = AuditSearch { action: Some("person.change".into()), ..AuditSearch::default() };
+    loop {
+        let rows = house.store.audit_after(&search, 0, 100).await.unwrap();
+        let fits = |row: &Row| row.record.target.as_deref() == Some(name) && row.record.details.contains(text);
+        if rows.iter().any(fits) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name}, {text}: not noted down: {rows:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -64,6 +84,7 @@ async fn who_is_disabled_or_leaves_is_out_and_a_new_role_counts() {
          pwdAccountLockedTime: 000001010000Z\n",
     );
     until_out(&house, &anna).await;
+    until_noted(&house, "anna", "let_in\":false").await;
     assert!(matches!(sign_in(&house, "anna", PASSWORD).await, Err(SignInError::Wrong)));
     assert!(house.access.by_bearer(&john).await.unwrap().is_some(), "the others stay");
 
@@ -76,6 +97,7 @@ async fn who_is_disabled_or_leaves_is_out_and_a_new_role_counts() {
         assert!(Instant::now() < deadline, "the new group does not count");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    until_noted(&house, "john", "role\":\"admin").await;
     slapd.change("dn: cn=Smith\\2C John \\2B \\22Jack\\22 (night) *,ou=people,dc=example,dc=com\nchangetype: delete\n");
     until_out(&house, &john).await;
 
@@ -112,6 +134,26 @@ async fn when_it_is_gone_for_too_long_its_people_are_out() {
     until_out(&house, &anna).await;
     let own = sign_in(&house, "admin", OWN).await.unwrap();
     assert!(house.access.by_bearer(&own).await.unwrap().is_some());
+}
+
+/// While nobody knows whether the directory would have said yes, a wrong password of an account here is answered like one of
+/// the directory's, also after the time in which it is taken for silent.
+#[tokio::test]
+async fn a_directory_that_is_down_tells_nobody_who_has_an_account_here() {
+    let mut slapd = Slapd::start();
+    let house = house(slapd.settings()).await;
+    slapd.kill();
+    assert!(matches!(sign_in(&house, "otto", PASSWORD).await, Err(SignInError::DirectorySilent)));
+    let told = sign_in(&house, "admin", "wrong").await.unwrap_err();
+    assert!(matches!(told, SignInError::DirectorySilent), "{told}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while house.directory.is_silent() {
+        assert!(Instant::now() < deadline, "silent for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told = sign_in(&house, "admin", "wrong").await.unwrap_err();
+    assert!(matches!(told, SignInError::DirectorySilent), "{told}");
+    sign_in(&house, "admin", OWN).await.unwrap();
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ async fn all_of(world: &World, who: &str) -> Vec<String> {
         "people",
         "provisioning-keys",
         "branding",
+        "settings",
     ] {
         let answer = world.get(who, &format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
@@ -162,6 +163,47 @@ async fn whoever_stands_above_all_makes_organisations_and_gives_them_an_admin() 
         204
     );
     assert_eq!(world.delete("sys", "/api/v1/tenants/north").await.status, 204);
+}
+
+/// An admin may require a second factor of everybody in the organisation, and so may who stands above; nobody else.
+#[tokio::test]
+async fn a_second_factor_is_required_by_an_organisation_for_itself() {
+    let world = World::new().await;
+    for who in ["tina", "fred", "toni"] {
+        assert_eq!(
+            world.ask(who, Method::PUT, "/api/v1/settings", Some(&json!({"second_factor": "required"}))).await.status,
+            403,
+            "{who}"
+        );
+    }
+    assert_eq!(
+        world.ask("bert", Method::PUT, "/api/v1/settings", Some(&json!({"second_factor": "required"}))).await.status,
+        200
+    );
+    assert_eq!(world.get("bert", "/api/v1/settings").await.json()["second_factor"], "required");
+    assert_eq!(world.get("anna", "/api/v1/settings").await.json()["second_factor"], "optional");
+    let sign_in =
+        async |name: &str| world.post("", "/api/v1/session", json!({"name": name, "password": "correct horse"})).await;
+    assert_eq!(sign_in("toni").await.status, 403, "set up in a browser first");
+    assert_eq!(sign_in("tina").await.status, 200);
+    assert_eq!(
+        world
+            .ask("anna", Method::PUT, "/api/v1/settings?tenant=acme", Some(&json!({"second_factor": "optional"})))
+            .await
+            .status,
+        404
+    );
+    let all = world.get("sys", "/api/v1/tenants").await.json();
+    let acme = all["tenants"].as_array().unwrap().iter().find(|tenant| tenant["name"] == "acme").unwrap();
+    assert_eq!(acme["second_factor"], true);
+    assert_eq!(
+        world
+            .ask("sys", Method::PUT, "/api/v1/settings?tenant=acme", Some(&json!({"second_factor": "optional"})))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(sign_in("toni").await.status, 200);
 }
 
 #[tokio::test]

@@ -114,6 +114,84 @@ async fn a_second_person_approves() {
     assert_eq!(redeem(&world, &token).await.status, 409);
 }
 
+/// A grant counts for visits as for everything else: who looks after one gateway decides about the visits behind it.
+#[tokio::test]
+async fn who_looks_after_a_part_decides_about_visits_there_and_nowhere_else() {
+    let world = World::new().await;
+    let mut body = visit("ssh");
+    body["approval"] = true.into();
+    let (here, _) = make(&world, "tina", body.clone()).await;
+    let grant = |scope: Value| json!({"to": {"user": "otto"}, "role": "fleet-admin", "scope": scope});
+    let part = world
+        .post("anna", "/api/v1/grants", grant(json!({"kind": "service", "device": "plc1", "service": "web"})))
+        .await;
+    assert_eq!(part.status, 201, "{}", part.body);
+    let (one, approve) = (format!("/api/v1/visits/{here}"), format!("/api/v1/visits/{here}/approve"));
+    assert_eq!(world.get("otto", &one).await.status, 404, "another service's");
+    assert_eq!(world.post("otto", &approve, json!({})).await.status, 404);
+    let whole = world.post("anna", "/api/v1/grants", grant(json!({"kind": "gateway", "gateway": "here"}))).await;
+    assert_eq!(whole.status, 201, "{}", whole.body);
+    assert_eq!(world.get("otto", "/api/v1/visits").await.json()["visits"].as_array().unwrap().len(), 1);
+    assert_eq!(world.post("otto", &approve, json!({})).await.text("state"), "open");
+    assert_eq!(world.get("vera", "/api/v1/visits").await.json()["visits"].as_array().unwrap().len(), 0);
+    assert_eq!(world.delete("otto", &one).await.status, 204);
+    assert_eq!(world.get("tina", &one).await.text("state"), "revoked");
+}
+
+/// Whoever could approve with a program of their own would be both people.
+#[tokio::test]
+async fn a_program_is_no_second_person() {
+    let world = World::new().await;
+    let account = json!({"name": "robot", "role": "fleet-admin"});
+    assert_eq!(world.post("anna", "/api/v1/service-accounts", account).await.status, 201);
+    let token = world.post("anna", "/api/v1/tokens", json!({"name": "x", "account": "robot"})).await.text("token");
+    let mut body = visit("ssh");
+    body["approval"] = true.into();
+    let (id, _) = make(&world, "anna", body).await;
+    assert_eq!(world.post(&token, &format!("/api/v1/visits/{id}/approve"), json!({})).await.status, 403);
+    assert_eq!(world.post("fred", &format!("/api/v1/visits/{id}/approve"), json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn who_stands_above_all_sees_and_ends_visits_of_an_organisation_and_nobody_else_does() {
+    let world = World::new().await;
+    let mut body = visit("ssh");
+    body["device"] = "plc2".into();
+    let (id, token) = make(&world, "toni", body).await;
+    let there = format!("/api/v1/visits/{id}?tenant=acme");
+    for who in ["anna", "fred", "tina"] {
+        assert_eq!(world.get(who, "/api/v1/visits?tenant=acme").await.status, 404, "{who}");
+        assert_eq!(world.delete(who, &there).await.status, 404, "{who}");
+    }
+    assert_eq!(world.get("sys", "/api/v1/visits").await.json()["visits"].as_array().unwrap().len(), 0);
+    assert_eq!(world.get("sys", "/api/v1/visits?tenant=acme").await.json()["visits"][0]["host"], "toni");
+    let guest = redeem(&world, &token).await.text("token");
+    assert_eq!(world.delete("sys", &there).await.status, 204);
+    assert_eq!(world.get(&guest, "/api/v1/me").await.status, 401);
+    assert_eq!(world.get("bert", &format!("/api/v1/visits/{id}")).await.text("revoked_by"), "sys");
+}
+
+/// What a guest does with a link stands in the audit: each use, a token made of it, and leaving.
+#[tokio::test]
+async fn what_a_guest_does_is_noted_down() {
+    let world = World::new().await;
+    let (_, token) = make(&world, "tina", visit("ssh")).await;
+    let begun = world.form(&format!("/visit/{token}"), "").await;
+    let cookie = begun.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(world.form("/visit/token", &cookie).await.status, 200);
+    assert_eq!(world.form("/visit/leave", &cookie).await.status, 200);
+    let noted =
+        async |action: &str| world.get("anna", &format!("/api/v1/audit?actor=Vendor&action={action}")).await.json();
+    let deadline = Timestamp::now() + SignedDuration::from_secs(10);
+    while noted("session.end").await["entries"].as_array().unwrap().is_empty() {
+        assert!(Timestamp::now() < deadline, "leaving is not noted down");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let used = noted("visit.use").await;
+    let with: Vec<_> = used["entries"].as_array().unwrap().iter().rev().map(|one| &one["details"]["with"]).collect();
+    assert_eq!(with, ["a browser", "the command line"]);
+}
+
 /// threats.md, row 4 and TS-2025-007: a link for one, used by fifty at once.
 #[tokio::test]
 async fn of_fifty_who_redeem_a_link_for_one_at_once_one_wins() {

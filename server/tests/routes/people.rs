@@ -127,8 +127,11 @@ async fn no_organisation_loses_its_last_admin() {
         assert_eq!(answer.status, StatusCode::CONFLICT, "{why}: {}", answer.body);
         assert_eq!(house.ask("GET /api/v1/people", Some(&token), None).await.status, StatusCode::OK, "{name} goes on");
     }
-    // From above neither: whoever means it says who comes next first.
+    // From above neither, as long as there is anybody whom they look after.
     let above = house.token("system-admin").await;
+    let more = json!({"name": "more", "role": "viewer"}).to_string();
+    let answer = house.ask("POST /api/v1/people?tenant=other", Some(&above), Some(&more)).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     let answer = house.ask("DELETE /api/v1/people/other-admin?tenant=other", Some(&above), None).await;
     assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
     let role = json!({"name": "mallory", "role": "system-admin"}).to_string();

@@ -37,6 +37,8 @@ struct Inner {
     tls: Arc<ClientConfig>,
     turns: Semaphore,
     silent_since: Mutex<Option<Instant>>,
+    /// How long the last refusal of a password took.
+    refuses_after: Mutex<Duration>,
 }
 
 /// Somebody whom the directory knows and who may come in.
@@ -108,7 +110,8 @@ impl Directory {
         }
         let tls = Arc::new(client_config(settings.ca_file.as_deref())?);
         let (password, turns) = (Secret::new(password), Semaphore::new(AT_ONCE));
-        Ok(Self { inner: Arc::new(Inner { settings, password, tls, turns, silent_since: Mutex::default() }) })
+        let (silent_since, refuses_after) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { settings, password, tls, turns, silent_since, refuses_after }) })
     }
 
     /// Who this is, if the directory takes the password for theirs.
@@ -138,6 +141,21 @@ impl Directory {
         since.is_some_and(|since| since.elapsed() < SILENCE)
     }
 
+    /// Whether it did not answer the last time, however long ago.
+    pub(super) fn was_silent(&self) -> bool {
+        self.inner.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// It has refused a password, after so long.
+    pub(super) fn refused_after(&self, took: Duration) {
+        *self.inner.refuses_after.lock().unwrap_or_else(PoisonError::into_inner) = took;
+    }
+
+    /// How long its last refusal took: as long as one of ours is to take.
+    pub(super) fn refuses_after(&self) -> Duration {
+        *self.inner.refuses_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How it is to be used.
     pub(super) fn settings(&self) -> &Ldap {
         &self.inner.settings
@@ -163,7 +181,10 @@ impl Directory {
                 }
             };
             match tokio::time::timeout(ANSWER, whole).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    *self.inner.silent_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return Ok(answer);
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => last = DirectoryError::Silent(format!("{url}: nothing within {} s", ANSWER.as_secs())),
             }

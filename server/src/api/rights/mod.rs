@@ -49,6 +49,13 @@ pub(super) struct PagedWithin {
     cursor: Option<Cursor>,
 }
 
+impl Within {
+    /// Whether an organisation was named at all.
+    pub(super) fn is_said(&self) -> bool {
+        self.tenant.is_some()
+    }
+}
+
 impl PagedWithin {
     pub(super) fn split(self) -> (Within, Paged) {
         (Within { tenant: self.tenant }, Paged { limit: self.limit, cursor: self.cursor })

@@ -26,6 +26,8 @@ pub(in crate::api) struct TenantView {
     title: String,
     /// The colour of its pages, `#rrggbb`; empty for the usual one.
     colour: String,
+    /// Whether everybody in it must sign in with a second factor.
+    second_factor: bool,
     created: Moment,
 }
 
@@ -165,5 +167,6 @@ async fn brand_of(state: &ConsoleState, tenant: TenantId) -> Result<Branding, Pr
 }
 
 fn view(tenant: Tenant) -> TenantView {
-    TenantView { name: tenant.name, title: tenant.title, colour: tenant.colour, created: Moment(tenant.created) }
+    let Tenant { name, title, colour, second_factor, created, .. } = tenant;
+    TenantView { name, title, colour, second_factor, created: Moment(created) }
 }
