@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings};
+use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings, Unsent};
 use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::dial::Socket;
 use crate::config::Config;
-use crate::platform::tcp;
+use crate::platform::{tcp, tcp_info};
 
 /// The session of this gateway, if there is one.
 #[derive(Default)]
@@ -67,7 +67,14 @@ impl Held {
         let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
         // What the kernel has not sent yet is no longer put in order: it is kept short.
         let tuned = |driver: Driver<Socket>| {
-            driver.keep_unsent(|socket, bytes| tcp::keep_unsent(socket.get_ref().get_ref().0.get_ref(), bytes))
+            driver.keep_unsent(Unsent {
+                keep: |socket, bytes| tcp::keep_unsent(socket.get_ref().get_ref().0.get_ref(), bytes),
+                left: if tcp_info::tells_unsent() {
+                    |socket| tcp_info::unsent(socket.get_ref().get_ref().0.get_ref())
+                } else {
+                    |_| None
+                },
+            })
         };
         self.expiry.abort_all();
         if let (Some(received), Some(session)) = (welcome.received, &self.current)

@@ -9,13 +9,23 @@ use nix::sys::socket::{SockaddrStorage, getpeername, getsockopt};
 /// The beginning of `struct tcp_info`, which never changes, in words of 32 bits, up to `tcpi_segs_in`.
 type Words = [u32; 36];
 
+/// The same, up to `tcpi_notsent_bytes`.
+type MoreWords = [u32; 37];
+
 #[derive(Clone, Copy)]
 struct TcpInfo;
 
+#[derive(Clone, Copy)]
+struct MoreTcpInfo;
+
 nix::getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, Words, GetStruct<Words>);
+nix::getsockopt_impl!(MoreTcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, MoreWords, GetStruct<MoreWords>);
 
 /// Linux counts the bytes and segments of a connection since this version.
 const COUNTS_SINCE: (u32, u32) = (4, 2);
+
+/// It tells what is not sent yet since this one.
+const UNSENT_SINCE: (u32, u32) = (4, 6);
 
 /// Bytes of all packets of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +44,7 @@ pub(crate) struct Counter {
 impl Counter {
     /// `None` where the kernel does not count, or the system has no descriptor left.
     pub(crate) fn of(socket: &impl AsFd) -> Option<Self> {
-        if !kernel_counts() {
+        if !is_kernel(COUNTS_SINCE) {
             return None;
         }
         let socket = socket.as_fd().try_clone_to_owned().ok()?;
@@ -50,11 +60,21 @@ impl Counter {
     }
 }
 
-fn kernel_counts() -> bool {
+/// Whether [`unsent`] may be asked.
+pub(crate) fn tells_unsent() -> bool {
+    is_kernel(UNSENT_SINCE)
+}
+
+/// Bytes that the kernel holds and has not sent yet.
+pub(crate) fn unsent(socket: &impl AsFd) -> Option<usize> {
+    getsockopt(&socket.as_fd(), MoreTcpInfo).ok().and_then(|words| usize::try_from(words[36]).ok())
+}
+
+fn is_kernel(since: (u32, u32)) -> bool {
     let Ok(system) = nix::sys::utsname::uname() else { return false };
     let release = system.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= COUNTS_SINCE
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= since
 }
 
 fn on_the_wire(words: &Words, ip_header: u64) -> OnTheWire {

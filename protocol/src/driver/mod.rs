@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-pub use self::run::Driver;
+pub use self::run::{Driver, Unsent};
 use self::state::{Shared, State};
 pub use self::stream::{Line, Resetter, Stream, failed, reset_of};
 pub use crate::frame::{Reset, ResetReason, Target};

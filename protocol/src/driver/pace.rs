@@ -10,6 +10,12 @@ const SAMPLE: Duration = Duration::from_millis(50);
 /// Most bytes that a socket needs to have unsent: beyond it nothing gets faster.
 const UNSENT_MAX: usize = 512 * 1024;
 
+/// How often the time for which a socket holds bytes may be doubled: 80 ms cover a processor that is busy with others.
+const LATE_MAX: u32 = 3;
+
+/// Samples in time after which it is halved again.
+const IN_TIME: u32 = 20;
+
 /// The rate at which a link's socket drains.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -19,6 +25,12 @@ pub(super) struct Pace {
     full: Option<(Instant, usize)>,
     /// Whether it was full when it was last asked.
     waited: bool,
+    /// It had sent all when its turn came: the line was idle, and took less than it could.
+    was_late: bool,
+    /// How often what it holds was doubled for that.
+    late: u32,
+    /// Samples since then.
+    in_time: u32,
 }
 
 impl Pace {
@@ -28,16 +40,26 @@ impl Pace {
         self.waited = true;
     }
 
+    /// Whether the socket took no more when it was last asked, on a line that is not known to be fast.
+    pub(super) fn is_held(&self) -> bool {
+        self.waited && self.message() < MESSAGE_MAX
+    }
+
+    /// It took no more, and had nothing left to send when it was asked again.
+    pub(super) fn late(&mut self) {
+        self.was_late = true;
+    }
+
     /// The socket has taken a message. True if the pace is another one now.
     pub(super) fn took(&mut self, message: usize, now: Instant) -> bool {
-        let before = self.bytes;
+        let before = (self.bytes, self.late);
         match self.full {
             Some((since, taken)) => {
                 let (taken, took) = (taken + message, now.saturating_duration_since(since));
                 self.full = Some((since, taken));
                 if took >= SAMPLE {
                     let sample = taken as u128 * BACKLOG.as_micros() / took.as_micros();
-                    self.note(usize::try_from(sample).unwrap_or(UNSENT_MAX));
+                    self.judge(usize::try_from(sample).unwrap_or(UNSENT_MAX));
                     self.full = self.waited.then_some((now, 0));
                     self.waited = false;
                 }
@@ -46,7 +68,7 @@ impl Pace {
             None if message >= self.message() / 2 => self.note(2 * self.bytes.max(MESSAGE_PACED_FIRST / 2)),
             None => {}
         }
-        self.bytes != before
+        (self.bytes, self.late) != before
     }
 
     /// Nothing more is to be sent.
@@ -61,7 +83,20 @@ impl Pace {
 
     /// Bytes that the socket should have unsent at most.
     pub(super) fn unsent(&self) -> usize {
-        self.message().max(self.bytes).max(2 * MESSAGE_PACED_MIN)
+        (self.message().max(self.bytes) << self.late).clamp(2 * MESSAGE_PACED_MIN, UNSENT_MAX)
+    }
+
+    /// A line that was idle meanwhile says how busy this machine is, not how slow the line.
+    fn judge(&mut self, sample: usize) {
+        if std::mem::take(&mut self.was_late) {
+            (self.late, self.in_time) = ((self.late + 1).min(LATE_MAX), 0);
+            return self.note(sample.max(self.bytes));
+        }
+        self.note(sample);
+        self.in_time += 1;
+        if self.in_time >= IN_TIME {
+            (self.late, self.in_time) = (self.late.saturating_sub(1), 0);
+        }
     }
 
     fn note(&mut self, sample: usize) {
@@ -96,6 +131,34 @@ mod tests {
         assert!((10_000..15_000).contains(&pace.message()), "10 Mbit/s: {}", pace.message());
         on_a_line(&mut pace, &mut now, 125_000_000, Duration::from_secs(2));
         assert!(pace.message() == MESSAGE_MAX && pace.unsent() > UNSENT_MAX / 2, "1 Gbit/s: {pace:?}");
+    }
+
+    /// A machine that comes to its turn so late that the socket has run dry, as long as it holds less than that takes.
+    #[test]
+    fn a_busy_machine_is_no_slow_line() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        on_a_line(&mut pace, &mut now, 1_250_000, Duration::from_secs(2));
+        let (rate, turn, mut sent) = (1_250_000.0, Duration::from_millis(40), 0);
+        let (begin, mut line_free) = (now, now);
+        while now < begin + Duration::from_secs(10) {
+            // All that the socket takes now; then others have the processor.
+            let mut held = line_free.saturating_duration_since(now).as_secs_f64() * rate;
+            if held == 0.0 && pace.is_held() {
+                pace.late();
+            }
+            while held < pace.unsent() as f64 {
+                let message = pace.message();
+                pace.took(message, now);
+                line_free = line_free.max(now) + Duration::from_secs_f64(message as f64 / rate);
+                (held, sent) = (held + message as f64, sent + message);
+            }
+            pace.full(now);
+            now += turn;
+        }
+        let share = sent as f64 / rate / (now - begin).as_secs_f64();
+        assert!(share > 0.9, "{share} of the line: {pace:?}");
+        on_a_line(&mut pace, &mut now, 1_250_000, Duration::from_secs(10));
+        assert!(pace.unsent() < 20_000, "not for ever: {pace:?}");
     }
 
     #[test]

@@ -24,6 +24,14 @@ use crate::websocket::WebSocket;
 /// WebSocket messages handled before writing gets its turn.
 const READ_BURST: usize = 16;
 
+/// What can be done about the bytes that a socket holds and has not sent yet.
+pub struct Unsent<W> {
+    /// Has it hold about so many at most (TCP_NOTSENT_LOWAT).
+    pub keep: fn(&W, usize),
+    /// How many it holds now, where the system tells.
+    pub left: fn(&W) -> Option<usize>,
+}
+
 /// Moves a link's messages between its WebSocket and its session.
 pub struct Driver<W> {
     socket: W,
@@ -39,7 +47,7 @@ pub struct Driver<W> {
     /// Bytes of the message that the socket is taking.
     sending: usize,
     pace: Pace,
-    keep_unsent: Option<fn(&W, usize)>,
+    unsent: Option<Unsent<W>>,
     /// Others that are ready to run have had their turn since there was last nothing to send.
     gathered: bool,
 }
@@ -58,17 +66,16 @@ impl<W: WebSocket> Driver<W> {
             unflushed: false,
             sending: 0,
             pace: Pace::default(),
-            keep_unsent: None,
+            unsent: None,
             gathered: false,
         }
     }
 
-    /// Has `keep_unsent` told how many bytes the socket should have unsent at most (TCP_NOTSENT_LOWAT): what it holds is
-    /// no longer put in order.
+    /// Has the socket told how many bytes it should have unsent at most: what it holds is no longer put in order.
     #[must_use]
-    pub fn keep_unsent(mut self, keep_unsent: fn(&W, usize)) -> Self {
-        keep_unsent(&self.socket, self.pace.unsent());
-        self.keep_unsent = Some(keep_unsent);
+    pub fn keep_unsent(mut self, unsent: Unsent<W>) -> Self {
+        (unsent.keep)(&self.socket, self.pace.unsent());
+        self.unsent = Some(unsent);
         self
     }
 
@@ -167,6 +174,12 @@ impl<W: WebSocket> Driver<W> {
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         loop {
             if self.unflushed {
+                if self.pace.is_held()
+                    && let Some(unsent) = &self.unsent
+                    && (unsent.left)(&self.socket) == Some(0)
+                {
+                    self.pace.late();
+                }
                 match Pin::new(&mut self.socket).poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.flushed()?,
                     Poll::Ready(Err(error)) => return Err(self.lost(&error)),
@@ -210,8 +223,8 @@ impl<W: WebSocket> Driver<W> {
         self.unflushed = false;
         if self.pace.took(std::mem::take(&mut self.sending), Instant::now().into_std()) {
             self.state()?.session.set_pace(self.pace.message());
-            if let Some(keep_unsent) = self.keep_unsent {
-                keep_unsent(&self.socket, self.pace.unsent());
+            if let Some(unsent) = &self.unsent {
+                (unsent.keep)(&self.socket, self.pace.unsent());
             }
         }
         Ok(())

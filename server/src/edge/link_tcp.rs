@@ -20,8 +20,8 @@ struct RetryMax;
 nix::setsockopt_impl!(RetryMax, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, i32, SetStruct<i32>);
 nix::getsockopt_impl!(RetryMax, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, i32, GetStruct<i32>);
 
-/// The beginning of `struct tcp_info`, which never changes, in words of 32 bits, up to `tcpi_rtt`.
-type Words = [u32; 18];
+/// The beginning of `struct tcp_info`, which never changes, in words of 32 bits, up to `tcpi_notsent_bytes`.
+type Words = [u32; 37];
 
 #[derive(Clone, Copy)]
 struct TcpInfo;
@@ -44,6 +44,11 @@ pub(super) fn tune(socket: &TcpStream) {
     if let Err(error) = setsockopt(socket, RetryMax, &retry_max(socket)) {
         tracing::trace!(%error, "TCP_RTO_MAX_MS: Linux has it since 6.15");
     }
+}
+
+/// Bytes that the kernel holds and has not sent yet.
+pub(super) fn unsent(socket: &TcpStream) -> Option<usize> {
+    getsockopt(socket, TcpInfo).ok().and_then(|words| usize::try_from(words[36]).ok())
 }
 
 /// In milliseconds. On a slow line an answer that is only late must not be taken for a loss.

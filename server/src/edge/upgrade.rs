@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use linkspan_protocol::ahead::Ahead;
+use linkspan_protocol::driver::Unsent;
 use linkspan_protocol::websocket;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::body::{self, Body};
+use super::link_tcp;
 use super::strict::Guard;
 
 /// A WebSocket with a client.
@@ -120,8 +122,11 @@ impl Bare for TokioIo<Upgraded> {
 /// The WebSocket of a link.
 pub type LinkSocket = websocket::Socket<Box<dyn Bare>>;
 
-/// Has a link's socket hold at most about so many bytes that the kernel has not sent yet: they are no longer put in order.
-pub fn keep_unsent(socket: &LinkSocket, bytes: usize) {
+/// A link's socket holds little that the kernel has not sent yet: that is no longer put in order.
+pub const UNSENT: Unsent<LinkSocket> =
+    Unsent { keep: keep_unsent, left: |socket| link_tcp::unsent(socket.get_ref().tcp()?) };
+
+fn keep_unsent(socket: &LinkSocket, bytes: usize) {
     let Some(tcp) = socket.get_ref().tcp() else { return };
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(bytes) {

@@ -20,7 +20,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{Request, Response};
 use jiff::Timestamp;
-use linkspan_protocol::driver::{self, LinkEnd, Role, Settings};
+use linkspan_protocol::driver::{self, LinkEnd, Role, Settings, Unsent};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
@@ -78,7 +78,7 @@ async fn arrive(
             };
             house.spawn_task(async move {
                 match promised.link().await {
-                    Ok(socket) => gate.serve((socket, upgrade::keep_unsent), &peer, arriving).await,
+                    Ok(socket) => gate.serve((socket, upgrade::UNSENT), &peer, arriving).await,
                     Err(error) => tracing::debug!(peer = %peer.address, %error, "a link's WebSocket was not set up"),
                 }
             });
@@ -149,13 +149,13 @@ impl Gate {
     }
 
     /// Serves one gateway's WebSocket, from its hello to its end.
-    async fn serve<W>(&self, (socket, keep_unsent): (W, fn(&W, usize)), peer: &Peer, arriving: Arriving)
+    async fn serve<W>(&self, (socket, unsent): (W, Unsent<W>), peer: &Peer, arriving: Arriving)
     where
         W: WebSocket,
     {
         // In a box of its own, since the way in takes more memory than the link that then stays for months.
         match Box::pin(self.let_in(socket, peer, arriving)).await {
-            Some((member, Some(driver))) => member.run(driver.keep_unsent(keep_unsent)).await,
+            Some((member, Some(driver))) => member.run(driver.keep_unsent(unsent)).await,
             Some((member, None)) => Box::pin(member.link_ended(&LinkEnd::Lost("it never was up".into()))).await,
             None => {}
         }
