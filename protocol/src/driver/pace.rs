@@ -25,6 +25,8 @@ pub(super) struct Pace {
     full: Option<(Instant, usize)>,
     /// Whether it was full when it was last asked.
     waited: bool,
+    /// Bytes that it took since there was last nothing to send, without being full.
+    at_once: usize,
     /// It had sent all when its turn came: the line was idle, and took less than it could.
     was_late: bool,
     /// How often what it holds was doubled for that.
@@ -37,7 +39,7 @@ impl Pace {
     /// The socket takes no more for now.
     pub(super) fn full(&mut self, now: Instant) {
         self.full.get_or_insert((now, 0));
-        self.waited = true;
+        (self.waited, self.at_once) = (true, 0);
     }
 
     /// Whether the socket took no more when it was last asked, on a line that is not known to be fast.
@@ -64,16 +66,20 @@ impl Pace {
                     self.waited = false;
                 }
             }
-            // It took that at once: the line may have become faster.
-            None if message >= self.message() / 2 => self.note(2 * self.bytes.max(MESSAGE_PACED_FIRST / 2)),
-            None => {}
+            None => {
+                self.at_once += message;
+                // More than it holds when the line takes nothing: the line may have become faster.
+                if message >= self.message() / 2 && self.at_once > 2 * self.unsent() {
+                    self.note(2 * self.bytes.max(MESSAGE_PACED_FIRST / 2));
+                }
+            }
         }
         (self.bytes, self.late) != before
     }
 
     /// Nothing more is to be sent.
     pub(super) fn dry(&mut self) {
-        (self.full, self.waited) = (None, false);
+        (self.full, self.waited, self.at_once) = (None, false, 0);
     }
 
     /// Bytes of a message of bulk.
@@ -159,6 +165,20 @@ mod tests {
         assert!(share > 0.9, "{share} of the line: {pace:?}");
         on_a_line(&mut pace, &mut now, 1_250_000, Duration::from_secs(10));
         assert!(pace.unsent() < 20_000, "not for ever: {pace:?}");
+    }
+
+    #[test]
+    fn a_sender_that_pauses_makes_no_line_faster() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        on_a_line(&mut pace, &mut now, 1_250_000, Duration::from_secs(2));
+        let before = pace.message();
+        for _ in 0..100 {
+            // What it wrote meanwhile is two messages; the socket, empty by then, takes them at once.
+            pace.dry();
+            pace.took(before, now);
+            pace.took(before, now);
+        }
+        assert_eq!(pace.message(), before);
     }
 
     #[test]
