@@ -87,14 +87,7 @@ async fn threats_36_and_44_secrets_and_payloads_are_written_nowhere() {
     stream.send(PAYLOAD.as_bytes()).await.unwrap();
     assert_eq!(stream.receive_exactly(PAYLOAD.len()).await.unwrap(), PAYLOAD.as_bytes());
     drop(stream);
-    // Enrolment with a code that is none, and a code that is typed wrongly.
-    for code in ["K7QM-3XTD-9VWP-4RHC", secrets[4].as_str()] {
-        let mut command = bound_command(binaries.path("linkspan-gateway").unwrap());
-        command.args(["enroll", &url, code, "--ca-file"]).arg(place.server.ca_file());
-        command.arg("--config").arg(folder.path().join("other/gateway.toml"));
-        fs::create_dir_all(folder.path().join("other")).unwrap();
-        command.output().unwrap();
-    }
+    enrol(&binaries, &place.server, folder.path(), secrets[4].as_str());
     let audit = place.api(Method::GET, "/api/v1/audit?limit=1000", Value::Null).await.unwrap().1.to_string();
     let Place { mut server, .. } = place;
     let said = [all_of(server.process()).await, all_of(gateway.process()).await];
@@ -108,6 +101,20 @@ async fn threats_36_and_44_secrets_and_payloads_are_written_nowhere() {
     for secret in &secrets {
         let found = holders(&folder.path().join("server"), secret.as_bytes()).unwrap();
         assert_eq!(found, Vec::<String>::new(), "{secret} is on the disk");
+    }
+}
+
+/// Enrols a router with a code that is none, and with one that is good.
+fn enrol(binaries: &Binaries, server: &Server, folder: &Path, good: &str) {
+    let url = format!("https://localhost:{}", server.address().port());
+    let folder = folder.join("other");
+    fs::create_dir_all(&folder).unwrap();
+    for code in ["K7QM-3XTD-9VWP-4RHC", good] {
+        let mut command = bound_command(binaries.path("linkspan-gateway").unwrap());
+        command.args(["enroll", &url, code, "--ca-file"]).arg(server.ca_file());
+        command.arg("--config").arg(folder.join("gateway.toml"));
+        let done = command.output().unwrap();
+        assert_eq!(done.status.success(), code == good, "{}", String::from_utf8_lossy(&done.stderr));
     }
 }
 

@@ -8,7 +8,6 @@ use tokio::time::sleep;
 
 use crate::memory::resident;
 use crate::report::{Cell, Report};
-use crate::route::Route;
 use crate::world::{BULK, World};
 
 /// Transfers at once for the gateway's memory.
