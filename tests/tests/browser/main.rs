@@ -5,6 +5,7 @@
 
 mod faults;
 mod hostile;
+mod people;
 mod pictures;
 mod provider;
 mod recorder;

@@ -88,7 +88,7 @@ async fn a_guest_who_may_do_more_does_more() {
     browser.shows("Sign in").await.unwrap();
     browser.open(&format!("{}/visit", world.rig.console())).await.unwrap();
     browser.click("form[action='/visit/leave'] button").await.unwrap();
-    browser.shows("Your visit has ended in this browser").await.unwrap();
+    browser.shows("This browser has no access any more").await.unwrap();
     browser.open(&world.rig.device("plc1")).await.unwrap();
     browser.shows("Sign in").await.unwrap();
     world.browser.close().await.unwrap();
