@@ -41,7 +41,18 @@ impl Vnc {
         let display = format!(":{port}");
         let mut command = bound_command("Xtigervnc");
         command.args([&display, "-rfbport", &port.to_string(), "-localhost", "-SecurityTypes", "None"]);
-        command.args(["-geometry", "640x480", "-depth", "24", "-nolisten", "tcp", "-ac"]);
+        // Who only says hello a few times is not an attacker here.
+        command.args([
+            "-geometry",
+            "640x480",
+            "-depth",
+            "24",
+            "-nolisten",
+            "tcp",
+            "-ac",
+            "-BlacklistThreshold",
+            "1000",
+        ]);
         let mut server = Process::start("xtigervnc", command, folder)?;
         server.until("Xtigervnc", async || accepts(loopback(port)).await).await?;
         let (name, arguments) = program.split_first().context("no program")?;

@@ -9,6 +9,7 @@
 mod ceiling;
 mod command;
 mod data;
+mod ends;
 mod enrolment;
 mod failures;
 mod field;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{Method, Request};
 use linkspan_server::access::{Passwords, Role};
 use linkspan_server::store::User;
@@ -64,15 +64,18 @@ impl People {
     }
 }
 
-async fn person(site: &Site, name: &str, role: Role) -> String {
+/// Adds a person and signs them in.
+pub(crate) async fn person(site: &Site, name: &str, role: Role) -> String {
     let hash = Passwords::default().hash(&linkspan_protocol::id::Secret::new(PASSWORD)).await.unwrap();
     site.rig.store().add_user(&name.parse().unwrap(), role, &hash).await.unwrap().unwrap();
     site.rig.https().unwrap().sign_in(&site.rig.console(), name, PASSWORD).await.unwrap()
 }
 
-async fn api(site: &Site, token: &str, method: Method, path: &str, body: Value) -> Result<Value> {
+/// Asks the API; what is refused is an error.
+pub(crate) async fn api(site: &Site, token: &str, method: Method, path: &str, body: Value) -> Result<Value> {
     let url = format!("{}{path}", site.rig.console());
-    let mut request = Request::builder().method(method).uri(url).header(CONTENT_TYPE, "application/json");
+    let mut request =
+        Request::builder().method(method).uri(url).header(CONTENT_TYPE, "application/json").header(IF_MATCH, "*");
     if !token.is_empty() {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
