@@ -2,6 +2,7 @@
 //!
 //! [`run`] is the whole gateway and holds nothing that is not in its arguments: a process may run several.
 
+mod central;
 pub mod cli;
 pub mod discovery;
 pub mod enrol;
@@ -26,6 +27,7 @@ pub use linkspan_config as config;
 pub use crate::platform::service_manager::ServiceManager;
 pub use crate::supervisor::WorkerReport;
 
+use crate::central::{Central, Trials};
 use crate::config::{Config, Trust};
 use crate::discovery::Discovery;
 use crate::forward::{Forwarder, Names};
@@ -92,9 +94,10 @@ pub fn lacks_authorities(config: &Config) -> Option<&'static str> {
 /// Runs a gateway until a command, or the end of the commands, stops it.
 pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Host) -> Result<(), RunError> {
     let socket = claim(&config)?;
+    let (central, config) = Central::open(config);
     (host.set_log_level)(config.log_level);
     let problems = watch::Sender::new(config.warnings.iter().map(ToString::to_string).collect());
-    let config = watch::Sender::new(Arc::new(config));
+    let config = watch::Sender::new(config);
     let phase = watch::Sender::new(Phase::Running);
     let report = watch::Sender::new(link::Report::default());
     let traffic = Arc::new(Traffic::new(config.subscribe()));
@@ -114,9 +117,18 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         instance: format!("{:016x}", fastrand::u64(..)),
         tls: tls.clone(),
         inventory: inventory.clone(),
+        central: central.clone(),
     };
     supervisor.start("discovery", move || discovery.clone().run());
     supervisor.start("link", move || link.clone().run());
+    let trials = Trials {
+        central: central.clone(),
+        config: config.clone(),
+        report: report.subscribe(),
+        forwarder: forwarder.clone(),
+        set_log_level: host.set_log_level,
+    };
+    supervisor.start("configuration", move || trials.clone().run());
     let renewal = Renewal { config: config.subscribe(), tls };
     supervisor.start("renewal", move || renewal.clone().run());
     let sources = Sources {
@@ -137,7 +149,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Reload) => keeper.reload(&config, &problems),
+                Some(Command::Reload) => keeper.reload(&config, &central, &problems),
                 Some(Command::Stop) | None => break,
             },
             () = keeper.keep() => {}
@@ -293,7 +305,12 @@ impl Keeper {
     }
 
     /// A file that cannot be used changes nothing, and is told in the log and in the status.
-    fn reload(&mut self, config: &watch::Sender<Arc<Config>>, problems: &watch::Sender<Vec<String>>) {
+    fn reload(
+        &mut self,
+        config: &watch::Sender<Arc<Config>>,
+        central: &Central,
+        problems: &watch::Sender<Vec<String>>,
+    ) {
         self.host.service_manager.reloading();
         let old = config.borrow().clone();
         let told = match config::load(&old.file) {
@@ -304,10 +321,11 @@ impl Keeper {
                 if new.status_socket != old.status_socket {
                     log::warn!("the new [status] socket counts after a restart");
                 }
+                let new = central.reloaded(new);
                 (self.host.set_log_level)(new.log_level);
                 let told = new.warnings.iter().map(ToString::to_string).collect();
                 log::info!("{} was read again: {} devices", new.file.display(), new.devices.len());
-                config.send_replace(Arc::new(new));
+                config.send_replace(new);
                 told
             }
             Err(errors) => {

@@ -23,6 +23,9 @@ pub const LINK_PATH: &str = "/link";
 /// Ability of a server: it books what gateways say of their data ([`GatewayToServer::Traffic`]).
 pub const TRAFFIC: &str = "traffic";
 
+/// Ability of a server: it sends configurations, and hears of them ([`GatewayToServer::Config`]).
+pub const CONFIG: &str = "config";
+
 /// First message of a link, gateway to server: who calls, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -181,6 +184,17 @@ pub enum GatewayToServer {
         /// In seconds.
         ping_after_s: u32,
     },
+    /// The configuration that the gateway lives by: sent to a server with the ability [`CONFIG`] after WELCOME and after each
+    /// change.
+    Config(ConfigState),
+    /// Answer to [`ServerToGateway::ConfigSend`].
+    ConfigDocument {
+        /// SHA-256 of the text, 64 lower-case hexadecimal digits.
+        sha256: String,
+        /// The document; absent where it cannot be told apart from what stays on the router.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
     /// What the link carried in a month, as the gateway counts it; sent now and then while the link is busy anyway, to a
     /// server with the ability [`TRAFFIC`].
     Traffic {
@@ -210,6 +224,15 @@ pub enum ServerToGateway {
         /// SHA-256 of each, as `sha256:` and 64 digits.
         keys: Vec<String>,
     },
+    /// A configuration to be tried: it is kept only if all is well with it within the deadline, from both ends.
+    ConfigTry(ConfigTry),
+    /// The server hears the gateway with the configuration that it tries.
+    ConfigConfirm {
+        /// The order by which it is tried.
+        order: String,
+    },
+    /// Asks for the document that the gateway lives by: [`GatewayToServer::ConfigDocument`].
+    ConfigSend {},
     /// Answer to [`GatewayToServer::Traffic`], where the server has a cap on the gateway's data.
     DataCap {
         /// Bytes used this month, as the server sees it.
@@ -227,6 +250,58 @@ pub enum ServerToGateway {
     /// A kind of message that this program does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// How a gateway stands with its configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigState {
+    /// The server's revision that it lives by; absent if it is the router's own file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// SHA-256 of the document, without what stays on the router: 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Somebody has edited the file on the router since the server's document was put in place: what they wrote counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
+    /// The router's owner takes no configuration from the server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_only: bool,
+    /// The first word about it in this session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
+    /// The order that is being tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trying: Option<String>,
+    /// The last order, if what it brought was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<ConfigFailed>,
+}
+
+/// An order that came to nothing: the configuration from before it is in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFailed {
+    /// Which.
+    pub order: String,
+    /// What was wrong: `document`, `policy`, `changed`, `link`, `server`, `devices`, `restart`, `disk` or `busy`.
+    pub check: String,
+    /// For people.
+    pub text: String,
+}
+
+/// A configuration to be tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigTry {
+    /// A word for this attempt.
+    pub order: String,
+    /// The number of the document at the server.
+    pub revision: u64,
+    /// The document.
+    pub text: String,
+    /// Seconds within which all must be well.
+    pub deadline_s: u32,
+    /// Only in place of the document with this SHA-256; of any, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
 }
 
 /// A device that the server will not publish.

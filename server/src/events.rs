@@ -26,6 +26,8 @@ pub enum What {
     GatewayDisconnected(Gateway),
     /// The devices of a gateway are not what they were.
     DevicesChanged(Gateway, Vec<DeviceName>),
+    /// A gateway lives by another configuration, or something became of one that was sent to it.
+    ConfigChanged(Gateway),
     /// An entry of the audit was written.
     Audited(Arc<Row>),
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod edge;
 pub mod enrol;
 pub mod events;
+pub mod fleet;
 pub mod link;
 pub mod observe;
 mod porter;
@@ -37,6 +38,7 @@ use edge::redirect::Redirect;
 use edge::tls::{Certificates, GatewayCa, Source, TlsError, TlsSettings};
 use enrol::Desk;
 use events::Events;
+use fleet::Fleet;
 use link::presence::Presence;
 use link::registry::Registry;
 use link::tell::Teller;
@@ -125,10 +127,13 @@ impl Server {
         let presence = Presence::new(store.clone());
         house.spawn_task(presence.clone().run(house.closing().clone()));
         let keepers = (presence.clone(), traffic.clone(), Teller::new(audit.clone(), events.clone()));
+        let fleet = Fleet::new(store.clone(), registry.clone(), audit.clone(), events.clone());
+        house.spawn_task(fleet.clone().run(house.closing().clone()));
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
             .keeping(keeping)
+            .with_fleet(fleet.clone())
             .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());

@@ -11,10 +11,13 @@ mod target;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use linkspan_protocol::driver::{Incoming, ResetReason};
+use linkspan_protocol::id::DeviceName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub(crate) use self::board::{ServiceState, Totals};
 pub(crate) use self::names::Names;
@@ -23,6 +26,9 @@ use self::board::Board;
 use crate::Phase;
 use crate::config::Config;
 use crate::traffic::Traffic;
+
+/// Time for a device on the LAN to take a connection, when it is only asked whether it is there.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Owns the streams, one task each.
 pub(crate) struct Forwarder {
@@ -110,6 +116,18 @@ impl Forwarder {
     /// What was carried so far.
     pub(crate) fn totals(&self) -> Totals {
         self.board.totals()
+    }
+
+    /// Whether a device takes a connection on any of its services.
+    pub(crate) async fn answers(&self, config: &Config, device: &DeviceName, until: Instant) -> bool {
+        let Some(device) = config.devices.iter().find(|listed| listed.name == *device) else { return false };
+        for service in &device.services {
+            let patience = until.min(Instant::now() + config.limits.connect_timeout.min(ANSWER));
+            if target::reach(&self.names, &device.host, service.port, (&config.policy, patience)).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// How a service fared.

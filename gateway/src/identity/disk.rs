@@ -27,7 +27,7 @@ pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Makes the names in the folder of a file last.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -11,7 +11,7 @@ pub(crate) mod renew;
 
 use std::io;
 
-pub(crate) use self::disk::replace;
+pub(crate) use self::disk::{replace, sync_folder};
 use self::key::NewKey;
 
 use crate::config::aside;

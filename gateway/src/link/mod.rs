@@ -35,6 +35,7 @@ pub use self::uplinks::Keepalive;
 use self::uplinks::Uplinks;
 
 use crate::Phase;
+use crate::central::Central;
 use crate::config::{Config, Credential};
 use crate::forward::Forwarder;
 use crate::inventory::Inventory;
@@ -121,6 +122,7 @@ pub(crate) struct Link {
     pub(crate) instance: String,
     pub(crate) tls: Arc<TlsMemory>,
     pub(crate) inventory: Arc<Inventory>,
+    pub(crate) central: Arc<Central>,
 }
 
 /// What comes after an attempt or a link.
@@ -371,7 +373,7 @@ fn closed(close: &Close) -> Failure {
 }
 
 /// Whether the new configuration leads to another link.
-fn moved(old: &Config, new: &Config) -> bool {
+pub(crate) fn moved(old: &Config, new: &Config) -> bool {
     old.server != new.server || old.identity != new.identity || old.limits.max_streams != new.limits.max_streams
 }
 

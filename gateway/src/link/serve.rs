@@ -8,7 +8,9 @@ use std::time::Duration;
 use linkspan_protocol::discovery::FoundDevice;
 use linkspan_protocol::driver::{LinkEnd, LinkHandle};
 use linkspan_protocol::limits::PING_AFTER;
-use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, GatewayToServer, ServerToGateway, Welcome};
+use linkspan_protocol::message::{
+    Close, CloseReason, ConfigState, DeviceRefused, GatewayToServer, ServerToGateway, Welcome,
+};
 use linkspan_protocol::session::SessionError;
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use super::dialer::{Path, Reached};
 use super::session::{Held, Joined};
 use super::{Failure, Keepalive, Lasting, Link, Next, Outlook, Retry, Step, closed, introduce, leaves, moved};
 use crate::Phase;
+use crate::central::Order;
 use crate::config::{Config, TargetHost};
 use crate::platform::uplink;
 
@@ -40,6 +43,8 @@ struct Stay {
     told: Option<watch::Receiver<Option<GatewayToServer>>>,
     /// What is found on the LAN.
     found: watch::Receiver<Arc<Vec<FoundDevice>>>,
+    /// How the gateway stands with its configuration, if the server sends some.
+    standing: Option<watch::Receiver<ConfigState>>,
 }
 
 /// Why a link is looked at anew.
@@ -65,16 +70,31 @@ impl Link {
         lasting: &mut Lasting,
     ) -> (Next, bool) {
         let Lasting { dialer, outlook, held, .. } = lasting;
-        let Joined { handle, driver, books, .. } = joined;
+        let Joined { handle, driver, books, goes_on, configures } = joined;
         let served = self.config.borrow_and_update().clone();
         if held.is_news(&served) {
             self.tell_devices(&handle, &served, held);
         }
         let told = books.then(|| self.traffic.told());
+        let mut standing = configures.then(|| self.central.state());
+        if let Some(standing) = &mut standing {
+            let state = standing.borrow_and_update().clone();
+            tell_config(&handle, ConfigState { begins: !goes_on, ..state });
+        }
         let tells_span = welcome.ping_after_max_s.is_some();
         let found = self.inventory.watch();
-        let mut stay =
-            Stay { handle, path, served, planned: None, homeless: false, news: false, tells_span, told, found };
+        let mut stay = Stay {
+            handle,
+            path,
+            served,
+            planned: None,
+            homeless: false,
+            news: false,
+            tells_span,
+            told,
+            found,
+            standing,
+        };
         let v6 = path.peer.is_ipv6();
         outlook.uplinks.connected((uplink::name(v6), v6), spans(welcome), &stay.handle.pulse());
         self.keep_awake(&stay, outlook.uplinks.keepalive());
@@ -120,7 +140,7 @@ impl Link {
             tokio::select! {
                 end = &mut driver => return Turn::Ended(end),
                 Some(incoming) = stay.handle.accept() => self.forwarder.take(incoming),
-                Some(message) = stay.handle.receive() => self.hear(&message),
+                Some(message) = stay.handle.receive() => self.hear(&message, &stay.handle),
                 reached = &mut beside => return Turn::Reached(Box::new(reached)),
                 () = stay.handle.pulse_changed() => {
                     if let Some(span) = outlook.uplinks.beat(&stay.handle.pulse()) {
@@ -140,6 +160,7 @@ impl Link {
                     stay.handle.probe();
                     return Turn::Mood;
                 }
+                state = news_of(&mut stay.standing) => tell_config(&stay.handle, state),
                 told = news(&mut stay.told) => tell_traffic(&stay.handle, told.as_ref()),
                 Ok(()) = stay.found.changed(), if stay.planned.is_none() => self.follow(stay, held),
                 Ok(()) = self.config.changed(), if stay.planned.is_none() => self.reconfigure(stay, held),
@@ -218,10 +239,17 @@ impl Link {
             .map_or_else(|| format!("{}.invalid", mac.to_string().replace(':', "")), |spot| spot.ip.to_string())
     }
 
-    fn hear(&self, message: &[u8]) {
+    fn hear(&self, message: &[u8], handle: &LinkHandle) {
         match serde_json::from_slice(message) {
             Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
             Ok(ServerToGateway::ServerKeys { keys }) => self.tls.clock().remember_keys(&keys),
+            Ok(ServerToGateway::ConfigTry(asked)) => self.central.order(Order::Try(asked)),
+            Ok(ServerToGateway::ConfigConfirm { order }) => self.central.order(Order::Confirm(order)),
+            Ok(ServerToGateway::ConfigSend {}) => {
+                if let Err(e) = handle.send(&self.central.document()) {
+                    log::warn!("the configuration was not sent: {e}");
+                }
+            }
             Ok(ServerToGateway::Unknown) => {
                 log::debug!("the server sent a message that this version does not know")
             }
@@ -264,6 +292,22 @@ async fn news(told: &mut Option<watch::Receiver<Option<GatewayToServer>>>) -> Op
         return told.borrow_and_update().clone();
     }
     pending().await
+}
+
+/// How the gateway stands from now on; for ever if nobody wants to be told.
+async fn news_of(standing: &mut Option<watch::Receiver<ConfigState>>) -> ConfigState {
+    if let Some(standing) = standing
+        && standing.changed().await.is_ok()
+    {
+        return standing.borrow_and_update().clone();
+    }
+    pending().await
+}
+
+fn tell_config(handle: &LinkHandle, state: ConfigState) {
+    if let Err(e) = handle.send(&GatewayToServer::Config(state)) {
+        log::warn!("the server was not told of the configuration: {e}");
+    }
 }
 
 fn tell_traffic(handle: &LinkHandle, told: Option<&GatewayToServer>) {

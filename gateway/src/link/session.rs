@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings, Unsent};
 use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
+use linkspan_protocol::message::{CONFIG, GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -42,6 +42,8 @@ pub(super) struct Joined {
     pub(super) goes_on: bool,
     /// Whether the server books the data used.
     pub(super) books: bool,
+    /// Whether the server sends configurations.
+    pub(super) configures: bool,
 }
 
 impl Held {
@@ -64,7 +66,8 @@ impl Held {
         hello: &Hello,
         welcome: &Welcome,
     ) -> Result<Joined, ResumeError> {
-        let books = welcome.capabilities.iter().any(|ability| ability == TRAFFIC);
+        let able = |what: &str| welcome.capabilities.iter().any(|ability| ability == what);
+        let (books, configures) = (able(TRAFFIC), able(CONFIG));
         // What the kernel has not sent yet is no longer put in order: it is kept short.
         let tuned = |driver: Driver<Socket>| {
             driver.keep_unsent(Unsent {
@@ -82,7 +85,9 @@ impl Held {
         {
             let handle = session.handle.clone();
             return match handle.resume(received) {
-                Ok(resumed) => Ok(Joined { handle, driver: tuned(resumed.over(socket)), goes_on: true, books }),
+                Ok(resumed) => {
+                    Ok(Joined { handle, driver: tuned(resumed.over(socket)), goes_on: true, books, configures })
+                }
                 Err(error) => {
                     self.end(&format!("the session could not go on: {error}"));
                     Err(error)
@@ -103,7 +108,7 @@ impl Held {
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, PING_AFTER);
         let name = welcome.session.clone();
         self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None, report: None });
-        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books })
+        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books, configures })
     }
 
     /// Whether the server still has to be told this configuration's devices. From here on it counts as told.

@@ -112,6 +112,16 @@ actions! {
     GATEWAY_DISCONNECT = "gateway.disconnect";
     /// Somebody was not let in as a gateway.
     GATEWAY_REFUSE = "gateway.refuse";
+    /// A configuration was written at the server.
+    CONFIG_EDIT = "config.edit";
+    /// Configurations were sent on their way to gateways.
+    CONFIG_APPLY = "config.apply";
+    /// Configurations that are on their way go no further.
+    CONFIG_STOP = "config.stop";
+    /// A gateway keeps a configuration.
+    CONFIG_KEEP = "config.keep";
+    /// A gateway went back to the configuration before.
+    CONFIG_RETURN = "config.return";
     /// A key for many routers was added.
     KEY_ADD = "key.add";
     /// A key for many routers was removed.

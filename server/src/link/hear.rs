@@ -1,6 +1,6 @@
 //! Reads what a gateway says over its link: one device that cannot be taken is refused alone, the others count (pure).
 
-use linkspan_protocol::message::{DeviceRefused, DeviceReport, GatewayToServer};
+use linkspan_protocol::message::{ConfigState, DeviceRefused, DeviceReport, GatewayToServer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +26,10 @@ pub(super) enum Heard {
         sent: u64,
         received: u64,
     },
+    /// How it stands with its configuration.
+    Config(Box<ConfigState>),
+    /// The document that it lives by, and its SHA-256.
+    ConfigDocument { sha256: String, text: Option<String> },
     /// A kind of message that this version does not know.
     Unknown,
 }
@@ -36,6 +40,8 @@ pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
         Ok(GatewayToServer::Devices { devices }) => Heard::Devices { devices, refused: Vec::new(), nameless: 0 },
         Ok(GatewayToServer::Keepalive { ping_after_s }) => Heard::Keepalive(ping_after_s),
         Ok(GatewayToServer::Unknown) => Heard::Unknown,
+        Ok(GatewayToServer::Config(state)) => Heard::Config(Box::new(state)),
+        Ok(GatewayToServer::ConfigDocument { sha256, text }) => Heard::ConfigDocument { sha256, text },
         Ok(GatewayToServer::Traffic { month, sent, received }) => Heard::Traffic { month, sent, received },
         // The message is worth a second look only if it is a list with a spoilt device in it.
         Err(error) => one_by_one(json).ok_or(error)?,

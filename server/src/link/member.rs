@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use linkspan_protocol::driver::{self, LinkEnd, LinkHandle};
 use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::CLOSE_DEADLINE;
-use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, DeviceReport, ServerToGateway};
+use linkspan_protocol::message::{Close, CloseReason, ConfigState, DeviceRefused, DeviceReport, ServerToGateway};
 use linkspan_protocol::websocket::WebSocket;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -147,7 +147,18 @@ impl Member<'_> {
                 Ok(Heard::Traffic { month, sent, received }) if self.registered.is_some() => {
                     self.take_traffic(&month, sent, received);
                 }
-                Ok(Heard::Devices { .. } | Heard::Traffic { .. } | Heard::Unknown) => {}
+                Ok(Heard::Config(state)) if self.registered.is_some() => Box::pin(self.take_config(&state)).await,
+                Ok(Heard::ConfigDocument { sha256, text }) if self.registered.is_some() => {
+                    Box::pin(self.take_document(&sha256, text)).await;
+                }
+                // Who is not registered has no say.
+                Ok(
+                    Heard::Devices { .. }
+                    | Heard::Traffic { .. }
+                    | Heard::Config(_)
+                    | Heard::ConfigDocument { .. }
+                    | Heard::Unknown,
+                ) => {}
                 Err(error) => {
                     warn!(gateway = %self.name, %error, "a gateway's message cannot be read");
                     self.link.close(&Close {
@@ -171,6 +182,23 @@ impl Member<'_> {
             Err(error) => {
                 warn!(gateway = %self.name, error = error.in_full(), "cannot keep a gateway's list of devices");
             }
+        }
+    }
+
+    async fn take_config(&self, state: &ConfigState) {
+        let Some(fleet) = &self.gate.fleet else { return };
+        match fleet.heard(&self.told(), state).await {
+            Ok(answers) => answers.iter().for_each(|answer| self.answer(answer)),
+            Err(error) => {
+                warn!(gateway = %self.name, error = error.in_full(), "cannot note how a gateway stands with its configuration");
+            }
+        }
+    }
+
+    async fn take_document(&self, sha256: &str, text: Option<String>) {
+        let Some(fleet) = &self.gate.fleet else { return };
+        if let Err(error) = fleet.learned(&self.told(), sha256, text).await {
+            warn!(gateway = %self.name, error = error.in_full(), "cannot keep a gateway's configuration");
         }
     }
 

@@ -23,7 +23,9 @@ use jiff::Timestamp;
 use linkspan_protocol::driver::{self, LinkEnd, Role, Settings, Unsent};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
-use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome};
+use linkspan_protocol::message::{
+    CONFIG, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome,
+};
 use linkspan_protocol::websocket::WebSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +41,7 @@ pub use self::waiting::Keeping;
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
+use crate::fleet::Fleet;
 use crate::observe::Metrics;
 use crate::store::{Fingerprint, Proven, Store};
 use crate::traffic::Traffic;
@@ -104,6 +107,8 @@ pub struct Gate {
     returning: Arc<OnceLock<(u32, u32)>>,
     traffic: Traffic,
     teller: Teller,
+    /// Who looks after configurations, if anybody.
+    fleet: Option<Fleet>,
     stop: CancellationToken,
 }
 
@@ -131,6 +136,7 @@ impl Gate {
             rush,
             returning,
             server_keys,
+            fleet: None,
             stop,
         }
     }
@@ -140,6 +146,12 @@ impl Gate {
     #[must_use]
     pub fn with_identities(self, grace: Duration, server_keys: watch::Receiver<Vec<String>>) -> Self {
         Self { doorkeeper: Doorkeeper::new(self.store.clone(), grace), server_keys, ..self }
+    }
+
+    /// Hears of the configurations of gateways.
+    #[must_use]
+    pub fn with_fleet(self, fleet: Fleet) -> Self {
+        Self { fleet: Some(fleet), ..self }
     }
 
     /// Lets sessions outlive their links.
@@ -331,7 +343,11 @@ impl Gate {
             resume_within_s: self.keeping.offer(),
             time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
             utc_offset_s: self.traffic.utc_offset(),
-            capabilities: vec![TRAFFIC.into()],
+            capabilities: [Some(TRAFFIC), self.fleet.as_ref().map(|_| CONFIG)]
+                .into_iter()
+                .flatten()
+                .map(Into::into)
+                .collect(),
         }
     }
 }

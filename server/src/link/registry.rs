@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use linkspan_protocol::driver::{LinkHandle, ResumeError, Resumed, Stream, Target};
-use linkspan_protocol::message::{Close, CloseReason, Resume};
+use linkspan_protocol::message::{Close, CloseReason, Resume, ServerToGateway};
 use linkspan_protocol::mux;
 use tokio::time::Instant;
 
@@ -129,6 +129,17 @@ impl Registry {
             mux::OpenError::Closed => OpenError::Offline,
             mux::OpenError::StreamLimit { limit } => OpenError::StreamLimit { limit },
         })
+    }
+
+    /// Sends a gateway a control message; false if it is not connected.
+    pub fn tell(&self, gateway: GatewayId, message: &ServerToGateway) -> bool {
+        let link = self
+            .lock()
+            .by_gateway
+            .get(&gateway)
+            .filter(|entry| !entry.is_away())
+            .map(|entry| entry.candidate.link.clone());
+        link.is_some_and(|link| link.send(message).is_ok())
     }
 
     /// Since when a gateway is connected; `None` if it is not.

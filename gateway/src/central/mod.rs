@@ -1,0 +1,145 @@
+//! Configurations from the server: checked, tried, and kept only if all is well with them; otherwise the one before returns by
+//! itself. The router's own file says who the gateway is and what its owner forbids, and counts again once it is edited.
+
+mod kept;
+mod trial;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use linkspan_protocol::message::{ConfigFailed, ConfigState, ConfigTry, GatewayToServer};
+use tokio::sync::{Notify, watch};
+
+use self::kept::{Kept, sha256};
+pub(crate) use self::trial::Trials;
+use crate::config::{Config, Policy, central};
+
+/// Orders that wait; a server that sends more at once talks nonsense.
+const ORDERS_MAX: usize = 4;
+
+/// What the server wants.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A document to be tried.
+    Try(ConfigTry),
+    /// It hears the gateway with what is tried by this order.
+    Confirm(String),
+}
+
+/// How the gateway stands with its configuration, for the link to tell, and what the server wants of it.
+pub(crate) struct Central {
+    state: watch::Sender<ConfigState>,
+    orders: Mutex<VecDeque<Order>>,
+    came: Notify,
+    base: Mutex<Base>,
+}
+
+/// The router's own file as it was last read, and the document that counts.
+struct Base {
+    own: Arc<Config>,
+    shown: Option<Arc<str>>,
+}
+
+impl Central {
+    /// For a router with this file of its own; the configuration to live by.
+    pub(crate) fn open(own: Config) -> (Arc<Self>, Arc<Config>) {
+        let own = Arc::new(own);
+        let cut_short = kept::read(&kept::trial(&own.file)).map(|tried| {
+            let text = format!("the gateway was restarted while it tried revision {}", tried.revision);
+            ConfigFailed { order: tried.order, check: "restart".into(), text }
+        });
+        kept::drop_trial(&own.file);
+        let (config, state, shown) = effective(&own);
+        let state = ConfigState { failed: cut_short.or(state.failed.clone()), ..state };
+        let base = Mutex::new(Base { own, shown });
+        let (orders, came) = (Mutex::default(), Notify::new());
+        (Arc::new(Self { state: watch::Sender::new(state), orders, came, base }), config)
+    }
+
+    /// The router's own file was read again; the configuration to live by.
+    pub(crate) fn reloaded(&self, own: Config) -> Arc<Config> {
+        let own = Arc::new(own);
+        let (config, state, shown) = effective(&own);
+        *self.base() = Base { own, shown };
+        self.state.send_replace(state);
+        config
+    }
+
+    /// How the gateway stands, and each change of it.
+    pub(crate) fn state(&self) -> watch::Receiver<ConfigState> {
+        self.state.subscribe()
+    }
+
+    /// The document that the gateway lives by, as far as the server may see it.
+    pub(crate) fn document(&self) -> GatewayToServer {
+        let text = self.base().shown.as_deref().map(str::to_owned);
+        GatewayToServer::ConfigDocument { sha256: self.state.borrow().sha256.clone(), text }
+    }
+
+    /// The server wants something.
+    pub(crate) fn order(&self, order: Order) {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if orders.len() < ORDERS_MAX {
+            orders.push_back(order);
+            self.came.notify_one();
+        } else {
+            log::warn!("the server sends configurations faster than they can be tried");
+        }
+    }
+
+    async fn next(&self) -> Order {
+        loop {
+            let order = self.orders.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            match order {
+                Some(order) => return order,
+                None => self.came.notified().await,
+            }
+        }
+    }
+
+    fn base(&self) -> MutexGuard<'_, Base> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The configuration to live by, how that stands, and what of it the server may see.
+fn effective(own: &Arc<Config>) -> (Arc<Config>, ConfigState, Option<Arc<str>>) {
+    let own_sha = sha256(own.shown.as_deref().unwrap_or_default());
+    let state = ConfigState { sha256: own_sha.clone(), own_only: !own.policy.central, ..ConfigState::default() };
+    let alone = |state: ConfigState| (own.clone(), state, own.shown.clone());
+    let Some(kept) = kept::read(&kept::place(&own.file)).filter(|_| own.policy.central) else { return alone(state) };
+    if kept.own != own_sha {
+        log::warn!("{} was edited: it counts, and not what the server sent", own.file.display());
+        return alone(ConfigState { revision: Some(kept.revision), edited: true, ..state });
+    }
+    let Kept { revision, order, text, intact, .. } = kept;
+    match parse(&own.file, &text, &own.policy) {
+        Ok(central) => {
+            let (sha256, edited) = (sha256(&text), !intact);
+            (
+                Arc::new(own.with(central)),
+                ConfigState { revision: Some(revision), sha256, edited, ..state },
+                Some(text.into()),
+            )
+        }
+        Err((check, text)) => {
+            log::error!("revision {revision} of the server's cannot be used, {} counts:\n{text}", own.file.display());
+            let failed = Some(ConfigFailed { order, check: check.into(), text });
+            alone(ConfigState { failed, ..state })
+        }
+    }
+}
+
+/// Reads a document of the server's; which check it fails, and why.
+fn parse(file: &Path, text: &str, policy: &Policy) -> Result<central::Central, (&'static str, String)> {
+    let file = file.with_file_name("document");
+    central::parse(&file, text, policy).map_err(|problems| {
+        let only_forbidden = central::parse(&file, text, &Policy::default()).is_ok();
+        let lines = problems.0.iter().map(|problem| {
+            let place = problem.place.map_or_else(String::new, |(line, column)| format!("{line}:{column}: "));
+            format!("{place}{}; {}", problem.what, problem.instead)
+        });
+        (if only_forbidden { "policy" } else { "document" }, lines.collect::<Vec<_>>().join("\n"))
+    })
+}
