@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_protocol::driver::Memory;
-use linkspan_protocol::message::{Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
+use linkspan_protocol::message::{CONFIG, Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -314,7 +314,7 @@ impl Link {
             yielding,
             window: memory.first_window(max_streams),
             max_streams,
-            capabilities: Vec::new(),
+            capabilities: vec![CONFIG.to_owned()],
             resume: None,
             resume_within_s: Some(u32::try_from(config.limits.resume.as_secs()).unwrap_or(u32::MAX)),
         }

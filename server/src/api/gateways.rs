@@ -216,7 +216,7 @@ pub(super) async fn remove(
 }
 
 /// The gateway, if they may do this with it. One that they may not see does not exist; to those that may, it is forbidden.
-async fn found(
+pub(super) async fn found(
     state: &ConsoleState,
     who: &Principal,
     name: &GatewayName,

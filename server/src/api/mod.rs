@@ -3,6 +3,7 @@
 mod account_pages;
 mod audit;
 mod beside;
+mod configs;
 mod describe;
 mod devices;
 pub mod enrol;
@@ -21,6 +22,7 @@ mod paging;
 mod problem;
 mod rates;
 mod rights;
+mod rollouts;
 mod server;
 mod session;
 mod sign_in_pages;
@@ -66,6 +68,8 @@ use table::Table;
 
 /// Largest request body: a name and a password.
 const BODY_MAX: usize = 16 * 1024;
+/// Largest request body where a whole configuration is sent.
+const DOCUMENT_BODY_MAX: usize = 2 * linkspan_config::central::DOCUMENT_MAX;
 
 /// Since when a gateway is connected, if it is.
 pub type OnlineSince = Arc<dyn Fn(GatewayId) -> Option<Timestamp> + Send + Sync>;
@@ -109,7 +113,7 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
-    audit_table(traffic_table(visits_table(rights_table(people_table(gateways_table(table))))))
+    audit_table(config_table(traffic_table(visits_table(rights_table(people_table(gateways_table(table)))))))
 }
 
 /// Gateways, and routers that are to become gateways.
@@ -130,6 +134,27 @@ fn gateways_table(table: Table) -> Table {
         .add("GET /api/v1/enrolments/{enrolment}", Here(GatewayEdit), routes!(enrolments::one))
         .add("POST /api/v1/enrolments/{enrolment}/accept", Here(GatewayEdit), routes!(enrolments::accept))
         .add("POST /api/v1/enrolments/{enrolment}/refuse", Here(GatewayEdit), routes!(enrolments::refuse))
+}
+
+/// Configurations of gateways.
+fn config_table(table: Table) -> Table {
+    use Needs::{May, On};
+    use Permission::ConfigEdit;
+    table
+        .add("GET /api/v1/gateways/{gateway}/config", On(ConfigEdit), routes!(configs::show))
+        .add("GET /api/v1/gateways/{gateway}/config/document", On(ConfigEdit), routes!(configs::document))
+        .add_long("PUT /api/v1/gateways/{gateway}/config/document", On(ConfigEdit), routes!(configs::write))
+        .add_long("POST /api/v1/gateways/{gateway}/config/check", On(ConfigEdit), routes!(configs::check))
+        .add("GET /api/v1/gateways/{gateway}/config/revisions", On(ConfigEdit), routes!(configs::revisions))
+        .add("GET /api/v1/gateways/{gateway}/config/revisions/{revision}", On(ConfigEdit), routes!(configs::revision))
+        .add("GET /api/v1/gateways/{gateway}/config/diff", On(ConfigEdit), routes!(configs::diff))
+        .add("POST /api/v1/gateways/{gateway}/config/revert", On(ConfigEdit), routes!(configs::revert))
+        .add("POST /api/v1/gateways/{gateway}/config/adopt", On(ConfigEdit), routes!(configs::adopt))
+        .add("POST /api/v1/gateways/{gateway}/config/apply", On(ConfigEdit), routes!(configs::apply))
+        .add("GET /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::list))
+        .add("POST /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::begin))
+        .add("GET /api/v1/rollouts/{rollout}", May(ConfigEdit), routes!(rollouts::one))
+        .add("POST /api/v1/rollouts/{rollout}/stop", May(ConfigEdit), routes!(rollouts::stop))
 }
 
 /// People, and where they are signed in.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use moka::sync::Cache;
 use ring::digest::{Context, SHA256};
 
-use super::{BODY_MAX, Kind, Problem};
+use super::{DOCUMENT_BODY_MAX, Kind, Problem};
 
 /// The header.
 pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -60,7 +60,7 @@ impl Once {
     pub(super) async fn answer(&self, person: String, request: Request, next: Next) -> Result<Response, Problem> {
         let key = key(request.headers())?;
         let (parts, body) = request.into_parts();
-        let body = to_bytes(body, BODY_MAX).await;
+        let body = to_bytes(body, DOCUMENT_BODY_MAX).await;
         let body = body.map_err(|_| Problem::new(Kind::TooLarge, "The body is longer than this address takes."))?;
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
         let print = print(&[parts.method.as_str().as_bytes(), path.as_bytes(), &body]);

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::{ConsoleState, beside, describe, gate};
+use super::{ConsoleState, DOCUMENT_BODY_MAX, beside, describe, gate};
 use crate::access::Permission;
 
 /// What a route needs of who asks.
@@ -98,6 +99,18 @@ impl Table {
             self.operations.push(operation);
         }
         self
+    }
+
+    /// One route whose body may be a whole configuration.
+    #[must_use]
+    pub(super) fn add_long(
+        self,
+        line: &'static str,
+        needs: Needs,
+        (schemas, paths, handler): UtoipaMethodRouter<ConsoleState>,
+    ) -> Self {
+        let longer = DefaultBodyLimit::max(DOCUMENT_BODY_MAX);
+        self.add(line, needs, (schemas, paths, handler.layer(longer)))
     }
 
     /// The routes, for whoever checks them.

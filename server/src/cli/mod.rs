@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod config;
 mod data;
 mod enrolment;
 mod gateway;
@@ -72,6 +73,11 @@ pub(crate) enum Command {
     Gateway {
         #[command(subcommand)]
         command: gateway::Command,
+    },
+    /// Configurations of gateways.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
     },
     /// Keys with which many routers may ask to become gateways.
     ProvisioningKey {
@@ -239,6 +245,7 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::Check => check(&place.config()?),
         Command::User { command } => user::answer(&place.config()?, &place.store().await?, command).await,
         Command::Gateway { command } => gateway::answer(place, command).await,
+        Command::Config { command } => config::answer(&place.store().await?, command).await,
         Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
         Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
         Command::Role { command } => rights::roles(&place.store().await?, command).await,

@@ -3,13 +3,14 @@
 use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 use linkspan_server::store::{Concerned, TenantName};
 
-use super::{Command, Exit, Place, UNAVAILABLE, enrolment, gateway, rights, tenant, token, user, visit};
+use super::{Command, Exit, Place, UNAVAILABLE, config, enrolment, gateway, rights, tenant, token, user, visit};
 
 /// The entry of a command; none for those that only look.
 pub(super) fn of(command: &Command) -> Option<Entry> {
     let (action, target) = match command {
         Command::User { command } => user(command)?,
         Command::Gateway { command } => gateway(command)?,
+        Command::Config { command } => config(command)?,
         Command::ProvisioningKey { command } => key(command)?,
         Command::Enrolment { command } => enrolment(command)?,
         Command::Tenant { command } => tenant(command)?,
@@ -113,6 +114,7 @@ fn concerned(command: &Command) -> Concerned<'_> {
         Command::Gateway { command: OfGateway::Cap(asked) } => {
             Concerned { gateway: Some(asked.gateway().as_str()), user: None }
         }
+        Command::Config { command: of } => Concerned { gateway: Some(of.gateway().as_str()), user: None },
         _ => Concerned::default(),
     }
 }
@@ -147,6 +149,16 @@ fn user(command: &user::Command) -> Option<(Action, Target)> {
         List { .. } | Sessions { .. } => return None,
     };
     Some((action, Target::new("person", name)))
+}
+
+fn config(command: &config::Command) -> Option<(Action, Target)> {
+    use config::Command::{Adopt, Apply, Diff, Get, Set, Status};
+    let (action, name) = match command {
+        Set { gateway, .. } | Adopt { gateway } => (Action::CONFIG_EDIT, gateway),
+        Apply(args) => (Action::CONFIG_APPLY, &args.gateway),
+        Get { .. } | Diff { .. } | Status { .. } => return None,
+    };
+    Some((action, Target::gateway(name)))
 }
 
 fn gateway(command: &gateway::Command) -> Option<(Action, Target)> {

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::{Fleet, sha256};
 use crate::audit::{Action, Actor, ActorKind, Entry, Target};
 use crate::events::{Gateway, What};
+use crate::rights::GatewayId;
 use crate::store::{ConfigReport, Member, MemberState, Rollout, StoreError, Turn};
 
 /// Between two looks at what is under way, if nothing is heard: the command line begins rollouts too.
@@ -49,7 +50,7 @@ impl Fleet {
 
     /// Moves one rollout on.
     async fn advance(&self, rollout: &Rollout) -> Result<(), StoreError> {
-        let members = self.store.members(rollout.id).await?;
+        let members = self.store.rollout_members(rollout.id).await?;
         if let Some(failed) = members.iter().find(|member| member.state == MemberState::Failed) {
             let reason = format!("{} failed", failed.name);
             self.store.end_rollout(rollout.id, Some(&reason)).await?;
@@ -84,6 +85,10 @@ impl Fleet {
     async fn send(&self, rollout: &Rollout, member: &Member) -> Result<bool, StoreError> {
         let turn = |to, failed| Turn { from: member.state, to, failed };
         let here = self.registry.online_since(member.gateway).is_some() && self.able().contains_key(&member.gateway);
+        if self.store.member_under_way(member.gateway).await?.is_some() {
+            // An earlier rollout has not come to its end there: a gateway tries one document at a time.
+            return Ok(true);
+        }
         let report = self.store.config_report(member.gateway).await?;
         let (true, Some(report)) = (here, report) else {
             if member.state == MemberState::Waiting {
@@ -141,6 +146,11 @@ impl Fleet {
         Ok(true)
     }
 
+    /// A gateway begins a session: whether it knows of configurations, it is about to say.
+    pub fn arrived(&self, gateway: GatewayId) {
+        self.able().remove(&gateway);
+    }
+
     /// What a gateway says of its configuration, and what it is answered.
     ///
     /// # Errors
@@ -170,7 +180,12 @@ impl Fleet {
         if self.store.config_report(gateway.id).await?.is_some_and(|known| known.document.is_none()) {
             answers.push(ServerToGateway::ConfigSend {});
         }
-        if let Some(member) = self.store.last_member(gateway.id).await? {
+        let under_way = self.store.member_under_way(gateway.id).await?;
+        let last = match under_way {
+            Some(member) => Some(member),
+            None => self.store.last_member(gateway.id).await?,
+        };
+        if let Some(member) = last {
             answers.extend(self.judge(&member, state).await?);
         }
         self.events.tell(What::ConfigChanged(gateway.clone()));

@@ -80,6 +80,9 @@ impl Member<'_> {
         match self.gate.registry.admit(self.id, candidate, Timestamp::now()) {
             Ok((registered, admission)) => {
                 self.registered = Some(registered);
+                if let Some(fleet) = &self.gate.fleet {
+                    fleet.arrived(self.id);
+                }
                 self.gate.metrics.links_admitted.inc();
                 let older = match admission {
                     Admission::First | Admission::Reconnected => {

@@ -192,7 +192,7 @@ impl Store {
     }
 
     /// The members of a rollout, in their order.
-    pub async fn members(&self, rollout: i64) -> Result<Vec<Member>, StoreError> {
+    pub async fn rollout_members(&self, rollout: i64) -> Result<Vec<Member>, StoreError> {
         let sql = format!("{MEMBER} WHERE m.rollout_id = $1 ORDER BY m.position");
         let rows: Vec<MemberRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(rollout).fetch_all(&self.pool).await?;
         rows.into_iter().map(member).collect()
@@ -203,6 +203,14 @@ impl Store {
         let sql = format!(
             "{MEMBER} JOIN rollouts r ON r.id = m.rollout_id WHERE m.gateway_id = $1 ORDER BY r.at DESC, r.id LIMIT 1"
         );
+        let row: Option<MemberRow> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(gateway.0).fetch_optional(&self.pool).await?;
+        row.map(member).transpose()
+    }
+
+    /// What was sent to a gateway and has not come to an end.
+    pub async fn member_under_way(&self, gateway: GatewayId) -> Result<Option<Member>, StoreError> {
+        let sql = format!("{MEMBER} WHERE m.gateway_id = $1 AND m.state = 'sent' ORDER BY m.at LIMIT 1");
         let row: Option<MemberRow> =
             sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(gateway.0).fetch_optional(&self.pool).await?;
         row.map(member).transpose()

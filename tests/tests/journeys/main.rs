@@ -13,6 +13,7 @@ mod ends;
 mod enrolment;
 mod failures;
 mod field;
+mod fleet;
 mod holes;
 mod identity;
 mod large;
