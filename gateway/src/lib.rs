@@ -98,15 +98,14 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     (host.set_log_level)(config.log_level);
     let problems = watch::Sender::new(config.warnings.iter().map(ToString::to_string).collect());
     let config = watch::Sender::new(config);
-    let phase = watch::Sender::new(Phase::Running);
-    let report = watch::Sender::new(link::Report::default());
+    let (phase, report) = (watch::Sender::new(Phase::Running), watch::Sender::new(link::Report::default()));
     let traffic = Arc::new(Traffic::new(config.subscribe()));
     let inventory = Arc::new(Inventory::load(config.borrow().discovery.file.clone()));
     let (discovery, names) = look_around(config.subscribe(), inventory.clone());
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), names, traffic.clone()));
 
-    let clock = Arc::new(Clock::new(Clock::file_of(&config.borrow().file)));
-    let tls = Arc::new(link::TlsMemory::new(clock));
+    let clock = Clock::new(Clock::file_of(&config.borrow().file));
+    let tls = Arc::new(link::TlsMemory::new(Arc::new(clock)));
     let mut supervisor = Supervisor::new();
     let link = Link {
         config: config.subscribe(),
@@ -121,14 +120,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     };
     supervisor.start("discovery", move || discovery.clone().run());
     supervisor.start("link", move || link.clone().run());
-    let trials = Trials {
-        central: central.clone(),
-        config: config.clone(),
-        report: report.subscribe(),
-        forwarder: forwarder.clone(),
-        set_log_level: host.set_log_level,
-    };
-    supervisor.start("configuration", move || trials.clone().run());
+    start_trials(&mut supervisor, &central, &config, (&report, &forwarder), &host);
     let renewal = Renewal { config: config.subscribe(), tls };
     supervisor.start("renewal", move || renewal.clone().run());
     let sources = Sources {
@@ -160,6 +152,24 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     traffic.save(&forwarder);
     inventory.save();
     Ok(())
+}
+
+/// Somebody tries what the server sends.
+fn start_trials(
+    supervisor: &mut Supervisor,
+    central: &Arc<Central>,
+    config: &watch::Sender<Arc<Config>>,
+    (report, forwarder): (&watch::Sender<link::Report>, &Arc<Forwarder>),
+    host: &Host,
+) {
+    let trials = Trials {
+        central: central.clone(),
+        config: config.clone(),
+        report: report.subscribe(),
+        forwarder: forwarder.clone(),
+        set_log_level: host.set_log_level,
+    };
+    supervisor.start("configuration", move || trials.clone().run());
 }
 
 /// Who looks at the LAN, and who is asked for what DNS does not know.

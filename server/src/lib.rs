@@ -124,16 +124,14 @@ impl Server {
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
         let metrics = Arc::new(Metrics::new(|collection| traffic.register(collection)));
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
-        let presence = Presence::new(store.clone());
-        house.spawn_task(presence.clone().run(house.closing().clone()));
+        let presence = begin_presence(&store, &house);
         let keepers = (presence.clone(), traffic.clone(), Teller::new(audit.clone(), events.clone()));
-        let fleet = Fleet::new(store.clone(), registry.clone(), audit.clone(), events.clone());
-        house.spawn_task(fleet.clone().run(house.closing().clone()));
+        let fleet = begin_fleet(&store, &registry, (&audit, &events), &house);
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
             .keeping(keeping)
-            .with_fleet(fleet.clone())
+            .with_fleet(fleet)
             .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
@@ -153,8 +151,7 @@ impl Server {
         .merge(observe::routes(observer));
 
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
-        let redirect = Arc::new(Redirect((*site).clone()));
-        let ports = (https.as_slice(), http.as_slice());
+        let (redirect, ports) = (Arc::new(Redirect((*site).clone())), (https.as_slice(), http.as_slice()));
         tracing::info!(console = site.console_origin(), devices = site.origin_of("*"), "ready");
         observe::tell_service_manager_ready();
         tokio::select! {
@@ -214,6 +211,20 @@ async fn begin_access(store: &Store, times: config::Access, means: Means, house:
     access.restore().await.context("the database cannot be used")?;
     house.spawn_task(access.clone().watch_directory(house.closing().clone()));
     Ok(access)
+}
+
+/// Starts to note which gateways come and go.
+fn begin_presence(store: &Store, house: &House) -> Presence {
+    let presence = Presence::new(store.clone());
+    house.spawn_task(presence.clone().run(house.closing().clone()));
+    presence
+}
+
+/// Starts to look after the configurations of gateways.
+fn begin_fleet(store: &Store, registry: &Registry, (audit, events): (&Audit, &Events), house: &House) -> Fleet {
+    let fleet = Fleet::new(store.clone(), registry.clone(), audit.clone(), events.clone());
+    house.spawn_task(fleet.clone().run(house.closing().clone()));
+    fleet
 }
 
 /// Starts to note down what happens, and to tell of it.

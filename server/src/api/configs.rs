@@ -236,7 +236,9 @@ pub(super) async fn write(
     Ok(Tagged(DocumentView { revision, document }))
 }
 
-/// What is wrong with a draft, by the gateway's own parser. Files that it names and the rules of the router's owner are the
+/// What is wrong with a draft, by the gateway's own parser.
+///
+/// Files that it names and the rules of the router's owner are the
 /// gateway's to judge, when it is sent.
 #[utoipa::path(post, path = "/api/v1/gateways/{gateway}/config/check", params(("gateway" = String, Path)),
     request_body = DraftSent, responses((status = 200, body = Findings)))]
@@ -355,7 +357,9 @@ pub(super) async fn adopt(
     send(&state, (&who, &origin), &gateway, apply).await
 }
 
-/// Sends a revision to the gateway, now or when it returns. It is tried, and kept only if the link and every device that was
+/// Sends a revision to the gateway, now or when it returns.
+///
+/// It is tried, and kept only if the link and every device that was
 /// reachable before are back within the deadline; otherwise the one before returns by itself.
 #[utoipa::path(post, path = "/api/v1/gateways/{gateway}/config/apply", params(("gateway" = String, Path)),
     request_body = ApplySent, responses((status = 201, body = Begun)))]

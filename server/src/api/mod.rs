@@ -138,7 +138,7 @@ fn gateways_table(table: Table) -> Table {
 
 /// Configurations of gateways.
 fn config_table(table: Table) -> Table {
-    use Needs::{May, On};
+    use Needs::{Here, May, On};
     use Permission::ConfigEdit;
     table
         .add("GET /api/v1/gateways/{gateway}/config", On(ConfigEdit), routes!(configs::show))
@@ -151,7 +151,7 @@ fn config_table(table: Table) -> Table {
         .add("POST /api/v1/gateways/{gateway}/config/revert", On(ConfigEdit), routes!(configs::revert))
         .add("POST /api/v1/gateways/{gateway}/config/adopt", On(ConfigEdit), routes!(configs::adopt))
         .add("POST /api/v1/gateways/{gateway}/config/apply", On(ConfigEdit), routes!(configs::apply))
-        .add("GET /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::list))
+        .add("GET /api/v1/rollouts", Here(ConfigEdit), routes!(rollouts::list))
         .add("POST /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::begin))
         .add("GET /api/v1/rollouts/{rollout}", May(ConfigEdit), routes!(rollouts::one))
         .add("POST /api/v1/rollouts/{rollout}/stop", May(ConfigEdit), routes!(rollouts::stop))

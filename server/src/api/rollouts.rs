@@ -116,8 +116,9 @@ pub(super) async fn one(
     Ok(Json(view(rollout, Some(members))))
 }
 
-/// Sends gateways their newest revisions, some at a time. It stops at the first that fails; who is offline is waited for by
-/// nobody, and gets it on its return.
+/// Sends gateways their newest revisions, some at a time.
+///
+/// It stops at the first that fails; who is offline is waited for by nobody, and gets it on its return.
 #[utoipa::path(post, path = "/api/v1/rollouts", request_body = RolloutSent, responses((status = 201, body = Begun)))]
 pub(super) async fn begin(
     State(state): State<ConsoleState>,
