@@ -72,7 +72,6 @@ async fn words_are_answered_with_sysexits() {
         (&[][..], "a command is missing"),
         (&["rnu"], "did you mean `run`?"),
         (&["run", "--confg", "x"], "did you mean `--config`?"),
-        (&["discover"], "`discover` is not part of this version yet"),
         (&["enroll", "https://a.example", "CODE"], "a claim code has 16 letters and digits"),
     ] {
         let (code, out, err) = said(words).await;

@@ -143,3 +143,114 @@ fn parse(file: &Path, text: &str, policy: &Policy) -> Result<central::Central, (
         (if only_forbidden { "policy" } else { "document" }, lines.collect::<Vec<_>>().join("\n"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config;
+
+    const OWN: &str = "[server]\nurl = \"https://a.example\"\n[identity]\nname = \"site12\"\nsecret_file = \"s\"\n";
+
+    fn device(name: &str) -> String {
+        format!(
+            "[[device]]\nname = \"{name}\"\nhost = \"10.0.0.1\"\n[[device.service]]\nname = \"web\"\nkind = \"http\"\n"
+        )
+    }
+
+    struct Router(tempfile::TempDir);
+
+    impl Router {
+        fn new() -> Self {
+            let router = Self(tempfile::tempdir().unwrap());
+            fs::write(router.0.path().join("s"), "hunter2").unwrap();
+            fs::write(router.file(), format!("{OWN}{}", device("own"))).unwrap();
+            router
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.path().join("gateway.toml")
+        }
+
+        fn tried(&self, revision: u64) {
+            let own = sha256(config::load(&self.file()).unwrap().shown.as_deref().unwrap());
+            let (order, text) = (format!("order-{revision}"), device(&format!("r{revision}")));
+            kept::write_trial(&self.file(), &Kept { revision, order, own, text, intact: true }).unwrap();
+        }
+
+        /// Starts after a power cut: what it lives by, and how that stands.
+        fn boot(&self) -> (String, ConfigState) {
+            let (central, config) = Central::open(config::load(&self.file()).unwrap());
+            let state = central.state().borrow().clone();
+            (config.devices.iter().map(|device| device.name.to_string()).collect(), state)
+        }
+    }
+
+    /// Each state of the disk that a cut can leave: nothing written, written aside in part, written aside, in its place.
+    #[test]
+    fn a_cut_at_each_step_leaves_the_one_document_or_the_other() {
+        for before in [None, Some(1)] {
+            let old = before.map_or("own".to_owned(), |number: u64| format!("r{number}"));
+            let router = || {
+                let router = Router::new();
+                if let Some(number) = before {
+                    router.tried(number);
+                    kept::keep_trial(&router.file()).unwrap();
+                }
+                router
+            };
+            assert_eq!(router().boot().0, old, "nothing is written");
+
+            let torn = router();
+            torn.tried(2);
+            let trial = kept::trial(&torn.file());
+            let whole = fs::read(&trial).unwrap();
+            for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+                // Where a file is while it is written: it takes the name of the trial only once it is whole.
+                fs::write(trial.with_extension("trial.new"), &whole[..length]).unwrap();
+                fs::write(&trial, &whole[..length]).unwrap();
+                let (lives_by, state) = torn.boot();
+                assert_eq!(
+                    (lives_by.as_str(), state.revision),
+                    (old.as_str(), before),
+                    "{length} bytes are written aside"
+                );
+                assert!(!trial.exists());
+            }
+
+            let aside = router();
+            aside.tried(2);
+            let (lives_by, state) = aside.boot();
+            assert_eq!((lives_by.as_str(), state.revision), (old.as_str(), before), "it was on trial");
+            let failed = state.failed.unwrap();
+            assert_eq!((failed.order.as_str(), failed.check.as_str()), ("order-2", "restart"));
+            assert_eq!(aside.boot().1.failed, None, "told once; the trial is over");
+
+            let done = router();
+            done.tried(2);
+            kept::keep_trial(&done.file()).unwrap();
+            let (lives_by, state) = done.boot();
+            assert_eq!((lives_by.as_str(), state.revision, state.failed), ("r2", Some(2), None), "it is kept");
+        }
+    }
+
+    #[test]
+    fn an_edited_file_counts_and_so_does_what_its_owner_forbids() {
+        let router = Router::new();
+        router.tried(1);
+        kept::keep_trial(&router.file()).unwrap();
+        let own = fs::read_to_string(router.file()).unwrap();
+        fs::write(router.file(), own.replace("own", "edited")).unwrap();
+        let (lives_by, state) = router.boot();
+        assert_eq!((lives_by.as_str(), state.revision, state.edited), ("edited", Some(1), true));
+        fs::write(router.file(), format!("{own}[policy]\nnever = [\"r1\"]\n")).unwrap();
+        let (lives_by, state) = router.boot();
+        assert_eq!((lives_by.as_str(), state.revision, state.edited), ("own", None, false));
+        assert_eq!(state.failed.unwrap().check, "policy");
+        fs::write(router.file(), format!("{own}[policy]\ncentral = false\n")).unwrap();
+        let (lives_by, state) = router.boot();
+        assert_eq!((lives_by.as_str(), state.revision, state.own_only), ("own", None, true));
+    }
+}

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use linkspan_server::fleet;
-use linkspan_server::store::{MemberState, NewRevision, NewRollout};
+use linkspan_server::store::{Gateway, MemberState, NewRevision, NewRollout};
 use linkspan_tests::parts::free_port;
 use linkspan_tests::programs::GatewayConfig;
-use linkspan_tests::rig::Rig;
+use linkspan_tests::rig::{Rig, RunningGateway};
 use linkspan_tests::wait::{PATIENCE, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -281,18 +281,50 @@ async fn many_power_cuts_in_the_middle() {
     kill_in_the_middle(40).await.unwrap();
 }
 
-/// So many gateways get a revision, some at a time; one in the middle refuses it.
-async fn in_waves(count: usize, wave: usize) -> Result<()> {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_during_a_trial_comes_back_with_the_document_from_before() {
+    let plc = Origin::echo().await;
+    let at = plc.address;
+    let mut world = World::start(|config| config.device("plc1", "", &[("raw", "tcp", at)])).await.unwrap();
+    let own = world.running().await.unwrap();
+    // The device is not there any more, so the trial lasts until its deadline.
+    let nobody = free_port().unwrap();
+    world.set(&own.replace(&format!("port = {}", at.port()), &format!("port = {nobody}"))).unwrap();
+    let trial = world.gateway.config_file().with_extension("central.trial");
+    let on_trial = async || {
+        until("a trial", PATIENCE, async || {
+            ensure!(trial.exists(), "nothing is on trial");
+            Ok(())
+        })
+        .await
+    };
+    world.apply(&[]).unwrap();
+    on_trial().await.unwrap();
+    world.gateway.restart().unwrap();
+    let last = world.ended().await.unwrap();
+    assert_eq!((last["state"].as_str(), last["check"].as_str()), (Some("failed"), Some("restart")), "{last}");
+    assert_eq!(world.running().await.unwrap(), own);
+
+    world.apply(&[]).unwrap();
+    on_trial().await.unwrap();
+    world.server.restart().await.unwrap();
+    let last = world.ended().await.unwrap();
+    let check = last["check"].as_str().unwrap_or_default();
+    assert!(last["state"] == "failed" && ["devices", "server", "link"].contains(&check), "{last}");
+    world.stands("the document from before", |running| running["revision"].is_null()).await.unwrap();
+    assert_eq!(world.running().await.unwrap(), own);
+}
+
+/// So many gateways, of which one forbids what it is going to be sent, and what each of them lives by.
+async fn many(count: usize, bad: usize) -> Result<(Rig, Vec<RunningGateway>, Vec<(Gateway, String)>)> {
     let rig = Rig::start().await?;
     let mut running = Vec::new();
-    let bad = count / 2;
     for number in 0..count {
         let config: GatewayConfig = rig.new_gateway(&format!("site{number}")).await?;
         let config = if number == bad { config.lines("[policy]\nports = [\"1\"]\n") } else { config };
         running.push(rig.run_gateway(&config)?);
     }
-    let patience = PATIENCE + Duration::from_millis(500) * u32::try_from(count)?;
-    let all = until("all gateways", patience, async || {
+    let all = until("all gateways", patience(count), async || {
         let mut known = Vec::new();
         for gateway in rig.store().gateways().await? {
             let report = rig.store().config_report(gateway.id).await?;
@@ -300,8 +332,20 @@ async fn in_waves(count: usize, wave: usize) -> Result<()> {
             known.push((gateway, document.context("its document is not known yet")?));
         }
         Ok(known)
-    })
-    .await?;
+    });
+    let all = all.await?;
+    Ok((rig, running, all))
+}
+
+/// How long so many gateways may take for anything.
+fn patience(count: usize) -> Duration {
+    PATIENCE + Duration::from_millis(500) * u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// So many gateways get a revision, some at a time; one in the middle refuses it.
+async fn in_waves(count: usize, wave: usize) -> Result<()> {
+    let bad = count / 2;
+    let (rig, _running, all) = many(count, bad).await?;
     let mut members = Vec::new();
     for (gateway, document) in &all {
         let device = "[[device]]\nname = \"DEV\"\nhost = \"127.0.0.1\"\n[[device.service]]\nname = \"x\"\nkind = \"tcp\"\nport = 9\n";
@@ -324,7 +368,7 @@ async fn in_waves(count: usize, wave: usize) -> Result<()> {
     };
     let began = std::time::Instant::now();
     let rollout = rig.store().begin_rollout(&new).await?;
-    let ended = until("the end of the rollout", patience, async || {
+    let ended = until("the end of the rollout", patience(count), async || {
         let state = rig.store().rollout(rollout).await?.context("no rollout")?;
         ensure!(state.state != "running", "{state:?}");
         let members = rig.store().rollout_members(rollout).await?;
@@ -343,7 +387,7 @@ async fn in_waves(count: usize, wave: usize) -> Result<()> {
     let rest: Vec<_> = new.members.iter().filter(|(gateway, _)| *gateway != bad_id).copied().collect();
     let began = std::time::Instant::now();
     let rollout = rig.store().begin_rollout(&NewRollout { members: rest, ..new }).await?;
-    until("the end of the second rollout", patience, async || {
+    until("the end of the second rollout", patience(count), async || {
         let state = rig.store().rollout(rollout).await?.context("no rollout")?;
         ensure!(state.state == "done", "{state:?}");
         Ok(())
