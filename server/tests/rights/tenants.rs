@@ -20,6 +20,7 @@ async fn all_of(world: &World, who: &str) -> Vec<String> {
         "visits",
         "people",
         "provisioning-keys",
+        "rollouts",
         "branding",
         "settings",
     ] {
@@ -45,6 +46,11 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
     let session = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
     let key = json!({"name": "depot", "uses": 3});
     assert_eq!(world.post("anna", "/api/v1/provisioning-keys", key).await.status, 201);
+    let document = json!({"document": "[log]\nlevel = \"debug\"\n"});
+    let written = world.ask("anna", Method::PUT, "/api/v1/gateways/here/config/document", Some(&document)).await;
+    assert_eq!(written.status, 200, "{}", written.body);
+    let rollout = json!({"gateways": ["here"], "wave": 1});
+    let rollout = world.post("anna", "/api/v1/rollouts", rollout).await.text("rollout");
     let grants = world.get("anna", "/api/v1/grants").await.json();
     let grant = grants["grants"][0]["id"].as_str().unwrap().to_owned();
     vec![
@@ -65,6 +71,8 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
         ("token", token),
         ("visit", visit),
         ("grant", grant),
+        ("revision", "1".into()),
+        ("rollout", rollout),
         ("tenant", "default".into()),
     ]
 }
@@ -72,8 +80,9 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
 /// The same places filled with what is nobody's.
 fn nothing(place: &str, thing: &str) -> String {
     match place {
-        "token" | "visit" | "grant" | "session" | "stream" => "0123456789abcdef".into(),
+        "token" | "visit" | "grant" | "rollout" | "session" | "stream" => "0123456789abcdef".into(),
         "enrolment" => "18".into(),
+        "revision" => "2".into(),
         "role" | "group" => "no%20such".into(),
         _ if thing.is_empty() => String::new(),
         _ => "nosuch".into(),
@@ -108,9 +117,15 @@ async fn through_no_route_does_an_organisation_see_or_touch_another() {
         let left = filled(path, &things, true);
         assert!(!left.contains('{'), "what stands there? {left}");
         // One of these fits each route, so that it is not the body alone that is refused.
-        let bodies = [json!({}), json!({"permissions": ["device.see"]}), json!({"role": "viewer"})];
+        let bodies = [
+            json!({}),
+            json!({"permissions": ["device.see"]}),
+            json!({"role": "viewer"}),
+            json!({"document": ""}),
+            json!({"revision": 1}),
+        ];
         let takes_body = method == Method::POST || method == Method::PUT;
-        for body in bodies.iter().take(if takes_body { 3 } else { 1 }) {
+        for body in bodies.iter().take(if takes_body { bodies.len() } else { 1 }) {
             for who in ["bert", "toni"] {
                 let body = takes_body.then_some(body);
                 let ask = async |real| world.ask(who, method.clone(), &filled(path, &things, real), body).await;
