@@ -432,7 +432,8 @@ async fn side(state: &ConsoleState, gateway: &Gateway, asked: Option<&str>) -> R
     if asked == Some("running") {
         let report = state.store.config_report(gateway.id).await?;
         let document = report.and_then(|report| report.document);
-        return document.map(|text| ("running".to_owned(), text)).ok_or_else(|| refused(&NotStaged::Unknown));
+        let unknown = || Problem::new(Kind::NotFound, NotStaged::Unknown.to_string());
+        return document.map(|text| ("running".to_owned(), text)).ok_or_else(unknown);
     }
     let wrong = || Problem::new(Kind::BadRequest, "Write the number of a revision, or `running`.");
     let number = asked.map(|text| text.parse().map_err(|_| wrong())).transpose()?;
