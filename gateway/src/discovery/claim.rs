@@ -53,6 +53,7 @@ impl FromStr for Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     Lease,
+    #[cfg(feature = "mdns")]
     Mdns,
     Neighbour,
 }
@@ -61,6 +62,7 @@ impl Source {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Lease => "lease",
+            #[cfg(feature = "mdns")]
             Self::Mdns => "mdns",
             Self::Neighbour => "neighbour",
         }
