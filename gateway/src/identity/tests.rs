@@ -41,6 +41,21 @@ fn a_key_is_made_for_its_owner_alone_and_asked_about_again() {
 
 /// The disk as it is after each step of a replacement, as a power cut leaves it.
 #[test]
+fn what_root_enrols_belongs_to_whom_the_folder_belongs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let folder = tempfile::tempdir().unwrap();
+    // Only root may give files away; elsewhere the folder's owner is who writes.
+    let whose = folder.path().metadata().unwrap();
+    let (user, group) = if whose.uid() == 0 { (4321, 4322) } else { (whose.uid(), whose.gid()) };
+    chown(folder.path(), Some(user), Some(group)).unwrap();
+    let files = enrolled(folder.path());
+    for file in [&files.key, &files.certificate] {
+        let file = file.metadata().unwrap();
+        assert_eq!((file.uid(), file.gid()), (user, group));
+    }
+}
+
+#[test]
 fn a_power_cut_at_any_step_leaves_an_identity_that_works() {
     let dir = tempfile::tempdir().unwrap();
     let files = enrolled(dir.path());
