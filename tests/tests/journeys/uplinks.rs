@@ -111,29 +111,42 @@ async fn from_the_cable_to_the_radio_line_and_back_a_stream_goes_on_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make soak"]
 async fn bad_lines_lose_double_and_mix_up_no_byte() {
-    let field = Field::start("").await.unwrap();
-    for (line, bytes) in [
-        ("delay=400ms rate=100kbit queue=32k", 150_000),
-        ("clear delay=30ms reorder=20% reorder-by=40ms dup=10%", 2_000_000),
-        ("clear delay=30ms loss=30%", 60_000),
-        ("clear delay=60ms jitter=40ms loss=3% dup=3% reorder=5% reorder-by=20ms rate=5mbit queue=64k", 1_000_000),
-    ] {
-        field.line.set(Way::Both, line).unwrap();
-        let took = field.visit(async move |visitor| {
-            let mut stream = until("a stream", PATIENCE, async || visitor.stream().await).await?;
-            let (sent, begin) = (noise(bytes), Instant::now());
-            // The device answers a head with the head; this is one.
-            let sent: Vec<u8> = sent.into_iter().filter(u8::is_ascii_alphanumeric).chain(*b"\r\n\r\n").collect();
-            for piece in sent.chunks(16_000) {
-                stream.send(piece).await?;
-            }
-            let heard = tokio::time::timeout(Duration::from_secs(180), stream.receive_exactly(sent.len())).await??;
-            ensure!(heard == sent, "other bytes came back");
-            Ok((sent.len(), begin.elapsed()))
-        });
-        let (sent, took) = took.unwrap();
-        eprintln!("{line}: {sent} bytes there and back in {took:?}");
+    let all = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").unwrap();
+    // What goes up; what comes down is the server's own, the system's default.
+    for control in ["cubic", "bbr"] {
+        if !all.split_whitespace().any(|has| has == control) {
+            eprintln!("this kernel has no {control}, only {all}");
+            continue;
+        }
+        let field = Field::start(&format!("congestion = \"{control}\"")).await.unwrap();
+        for (line, bytes) in [
+            ("delay=400ms rate=100kbit queue=32k", 150_000),
+            ("clear delay=30ms reorder=20% reorder-by=40ms dup=10%", 2_000_000),
+            ("clear delay=30ms loss=30%", 400_000),
+            ("clear delay=60ms jitter=40ms loss=3% dup=3% reorder=5% reorder-by=20ms rate=5mbit queue=64k", 1_000_000),
+        ] {
+            field.line.set(Way::Both, line).unwrap();
+            let (sent, took) = there_and_back(&field, bytes).unwrap();
+            eprintln!("{control}, {line}: {sent} bytes there and back in {took:?}");
+        }
     }
+}
+
+/// Sends noise to the device, which says it back; how much that was, and how long it took.
+fn there_and_back(field: &Field, bytes: usize) -> Result<(usize, Duration)> {
+    field.visit(async move |visitor| {
+        let mut stream = until("a stream", PATIENCE, async || visitor.stream().await).await?;
+        // The device answers a head with the head; this is one.
+        let letters = noise(bytes).into_iter().filter(u8::is_ascii_alphanumeric);
+        let sent: Vec<u8> = letters.chain(*b"\r\n\r\n").collect();
+        let begin = Instant::now();
+        for piece in sent.chunks(16_000) {
+            stream.send(piece).await?;
+        }
+        let heard = tokio::time::timeout(Duration::from_secs(180), stream.receive_exactly(sent.len())).await??;
+        ensure!(heard == sent, "other bytes came back");
+        Ok((sent.len(), begin.elapsed()))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,28 +155,23 @@ async fn a_nat_of_five_minutes_is_learned_and_stepped_back_from_at_once() {
     let field = Field::start("").await.unwrap();
     forgetful(&field, 300).unwrap();
     let begin = Instant::now();
-    let (mut spans, mut lost) = (Vec::new(), 0);
-    let found = until("a span that this NAT allows", Duration::from_secs(2700), async || {
+    let mut spans: Vec<u64> = Vec::new();
+    // Up to where it is too long for once, and the link with it; the unit tests go on from there for a month.
+    let after = until("a span that was too long", Duration::from_secs(1800), async || {
         let link = field.link()?;
-        let now = (link["keepalive"]["ping_after_s"].as_u64(), link["reconnects"].as_u64().unwrap_or_default());
-        if spans.last() != Some(&now.0) {
-            spans.push(now.0);
-            eprintln!("after {:?} it asks after {:?} s; {} links lost", begin.elapsed(), now.0, now.1);
+        let span = link["keepalive"]["ping_after_s"].as_u64().context("no span")?;
+        if spans.last() != Some(&span) {
+            spans.push(span);
+            eprintln!("after {:?} it asks after {span} s", begin.elapsed());
         }
-        lost = now.1;
-        ensure!(link["keepalive"]["learning"] == false, "{link}");
-        now.0.context("no span")
+        ensure!(link["reconnects"].as_u64() >= Some(1) && link["state"] == "connected", "{link}");
+        Ok(span)
     })
     .await
     .unwrap();
-    eprintln!("a NAT of 5 min: {found} s after {:?}, {lost} links lost", begin.elapsed());
-    assert!((220..300).contains(&found), "{found}");
-    let spans: Vec<u64> = spans.into_iter().flatten().collect();
-    // Whatever was too long was left at once: the span after it is shorter.
-    for pair in spans.windows(2).filter(|pair| pair[0] >= 300) {
-        assert!(pair[1] < 300, "{spans:?}");
-    }
-    assert!(spans.iter().any(|span| *span >= 300), "it was tried: {spans:?}");
+    let tried = spans.iter().copied().max();
+    assert!(tried >= Some(300) && after < 300 && spans.contains(&after), "{spans:?}, {after} s now");
+    assert!(field.back_within(PATIENCE).unwrap() < SLACK);
 }
 
 /// Has the carrier forget a connection after so many seconds of silence, and then drop what it does not know.
