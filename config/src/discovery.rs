@@ -20,6 +20,8 @@ pub struct Discovery {
     pub interfaces: Vec<Box<str>>,
     /// Whether anything is sent for it. Else it is only listened.
     pub probe: bool,
+    /// Whether devices are looked at from close by when the server asks for it.
+    pub identify: bool,
     /// Where DHCP servers keep their leases.
     pub lease_files: Vec<PathBuf>,
     /// Where it is kept what was found.
@@ -34,7 +36,7 @@ impl Discovery {
             false => home(file).with_extension("inventory.json"),
         };
         let lease_files = LEASE_FILES.map(PathBuf::from).into();
-        Self { enabled: true, interfaces: Vec::new(), probe: true, lease_files, file: kept }
+        Self { enabled: true, interfaces: Vec::new(), probe: true, identify: true, lease_files, file: kept }
     }
 }
 
@@ -43,6 +45,7 @@ pub(super) fn discovery(mut section: Section<'_>) -> Discovery {
     let default = Discovery::beside(reader.file);
     let enabled = section.flag("enabled").unwrap_or(default.enabled);
     let probe = section.flag("probe").unwrap_or(default.probe);
+    let identify = section.flag("identify").unwrap_or(default.identify);
     let mut interfaces: Vec<Box<str>> = Vec::new();
     for name in bounded_list(&mut section, "interfaces") {
         let word = *name.get_ref();
@@ -57,7 +60,7 @@ pub(super) fn discovery(mut section: Section<'_>) -> Discovery {
     let _known = section.value("lease_files");
     let file = section.text("file").map_or(default.file, |file| reader.beside(file.get_ref()));
     section.finish();
-    Discovery { enabled, interfaces, probe, lease_files: files.unwrap_or(default.lease_files), file }
+    Discovery { enabled, interfaces, probe, identify, lease_files: files.unwrap_or(default.lease_files), file }
 }
 
 fn bounded_list<'a>(section: &mut Section<'a>, key: &'static str) -> Vec<super::reader::Text<'a>> {

@@ -53,6 +53,20 @@ pub enum Never {
 }
 
 impl Network {
+    /// All its addresses, if they are no more than that.
+    pub fn addresses(&self, most: usize) -> Option<impl Iterator<Item = IpAddr>> {
+        let (base, of) = match self.address {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let count = 1_u128.checked_shl(of - u32::from(self.bits)).filter(|count| *count <= most as u128)?;
+        let is_v4 = self.address.is_ipv4();
+        Some((0..count).map(move |n| match u32::try_from(base + n) {
+            Ok(v4) if is_v4 => Ipv4Addr::from_bits(v4).into(),
+            _ => Ipv6Addr::from_bits(base + n).into(),
+        }))
+    }
+
     /// Whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {

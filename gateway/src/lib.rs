@@ -30,6 +30,7 @@ pub use crate::supervisor::WorkerReport;
 use crate::central::{Central, Trials};
 use crate::config::{Config, Trust};
 use crate::discovery::Discovery;
+use crate::discovery::identify::Desk;
 use crate::forward::{Forwarder, Names};
 use crate::identity::clock::Clock;
 use crate::identity::renew::Renewal;
@@ -101,7 +102,8 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let (phase, report) = (watch::Sender::new(Phase::Running), watch::Sender::new(link::Report::default()));
     let traffic = Arc::new(Traffic::new(config.subscribe()));
     let inventory = Arc::new(Inventory::load(config.borrow().discovery.file.clone()));
-    let (discovery, names) = look_around(config.subscribe(), inventory.clone());
+    let desk = Arc::new(Desk::default());
+    let (discovery, names) = look_around(config.subscribe(), inventory.clone(), desk.clone());
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), names, traffic.clone()));
 
     let clock = Clock::new(Clock::file_of(&config.borrow().file));
@@ -117,6 +119,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         tls: tls.clone(),
         inventory: inventory.clone(),
         central: central.clone(),
+        desk,
     };
     supervisor.start("discovery", move || discovery.clone().run());
     supervisor.start("link", move || link.clone().run());
@@ -173,7 +176,7 @@ fn start_trials(
 }
 
 /// Who looks at the LAN, and who is asked for what DNS does not know.
-fn look_around(config: watch::Receiver<Arc<Config>>, inventory: Arc<Inventory>) -> (Discovery, Names) {
+fn look_around(config: watch::Receiver<Arc<Config>>, inventory: Arc<Inventory>, desk: Arc<Desk>) -> (Discovery, Names) {
     let names = Names {
         #[cfg(feature = "mdns")]
         local: discovery::mdns::Names::default(),
@@ -184,6 +187,7 @@ fn look_around(config: watch::Receiver<Arc<Config>>, inventory: Arc<Inventory>) 
         #[cfg(feature = "mdns")]
         names: names.local.clone(),
         inventory,
+        desk,
     };
     (discovery, names)
 }

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(Action::Run(config)) => run(&config),
         Ok(Action::Check(config)) => check(&config),
         Ok(Action::Status { config, json }) => tell_status(&config, json),
-        Ok(Action::Discover { config, json, wait }) => discover(&config, json, wait),
+        Ok(Action::Discover { config, json, wait, identify }) => discover(&config, json, wait, &identify),
         Ok(Action::Enroll(order)) => enroll(*order),
         Ok(Action::Print(text)) => print(text),
         Err(usage) => {
@@ -77,7 +77,7 @@ fn tell_status(config: &Path, json: bool) -> u8 {
     }
 }
 
-fn discover(file: &Path, json: bool, wait: Duration) -> u8 {
+fn discover(file: &Path, json: bool, wait: Duration, identify: &[String]) -> u8 {
     let settings = match config::discovery(file) {
         Ok(settings) => settings,
         Err(problems) => return refuse(&problems),
@@ -89,9 +89,16 @@ fn discover(file: &Path, json: bool, wait: Duration) -> u8 {
             return EX_OSERR;
         }
     };
-    let findings = runtime.block_on(linkspan_gateway::discovery::command::discover(settings, wait));
+    let findings = runtime.block_on(linkspan_gateway::discovery::command::discover(settings, wait, identify));
+    if let Some(why) = &findings.refused {
+        complain(&format!("linkspan-gateway: {why}"));
+    }
     let printed = print(&if json { findings.json() } else { findings.text() });
-    if findings.interfaces.is_empty() && printed == 0 { EX_UNAVAILABLE } else { printed }
+    match (printed, findings.interfaces.is_empty(), findings.refused.is_some()) {
+        (0, true, _) => EX_UNAVAILABLE,
+        (0, false, true) => EX_USAGE,
+        (printed, ..) => printed,
+    }
 }
 
 fn run(file: &Path) -> u8 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::FoundDevice;
 use crate::id::{DeviceName, GatewayName, Secret, ServiceName};
 
 /// The version of the language, offered in [`Hello`].
@@ -205,6 +206,39 @@ pub enum GatewayToServer {
         /// Bytes received, all headers counted.
         received: u64,
     },
+    /// What all that is found on the LAN is called, first in a session and to a server with the ability
+    /// [`DISCOVERY`](crate::discovery::DISCOVERY): it asks for it ([`ServerToGateway::LanTell`]) if it knows something else.
+    Lan {
+        /// A word that changes with anything of it.
+        digest: String,
+    },
+    /// What is found on the LAN, as far as it differs from what was told.
+    Found {
+        /// The keys of all devices, where whatever else the server knows is to be forgotten.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys: Option<Vec<String>>,
+        /// Devices that are new or changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        devices: Vec<FoundDevice>,
+        /// Keys of devices that are forgotten.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gone: Vec<String>,
+        /// What all of it is called, once all of it is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+    /// Answer to [`ServerToGateway::Identify`]; what was found is told by [`Self::Found`].
+    Identified {
+        /// The request.
+        request: u64,
+        /// Addresses that were looked at.
+        looked: u32,
+        /// Those at which something was found.
+        found: u32,
+        /// Why it was not looked, if so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
+    },
     /// A kind of message that this program does not know.
     #[serde(other)]
     Unknown,
@@ -246,6 +280,16 @@ pub enum ServerToGateway {
         /// Until then, in seconds since 1970-01-01 UTC, the second does not count.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lifted_until: Option<u64>,
+    },
+    /// Asks for all that is found on the LAN.
+    LanTell {},
+    /// Asks a gateway with the ability [`DISCOVERY`](crate::discovery::DISCOVERY) to look closer, by connections to the ports
+    /// that are usual.
+    Identify {
+        /// Names the request in its answer.
+        request: u64,
+        /// Keys of devices, addresses, and networks of up to 256 addresses.
+        targets: Vec<String>,
     },
     /// A kind of message that this program does not know.
     #[serde(other)]

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, Row};
+use crate::lan::NewDevice;
 use crate::rights::{GatewayId, TenantId};
 
 /// Events that are kept for who comes back, and that who follows may be behind.
@@ -28,8 +29,25 @@ pub enum What {
     DevicesChanged(Gateway, Vec<DeviceName>),
     /// A gateway lives by another configuration, or something became of one that was sent to it.
     ConfigChanged(Gateway),
+    /// A gateway has found devices on its LAN that nobody has decided about yet.
+    DevicesFound(Gateway, Vec<NewDevice>),
+    /// A gateway has looked closer, as it was asked.
+    LookedCloser(Gateway, Looked),
     /// An entry of the audit was written.
     Audited(Arc<Row>),
+}
+
+/// What came of a closer look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// The request.
+    pub request: u64,
+    /// Addresses that were looked at.
+    pub looked: u32,
+    /// Those at which something was found.
+    pub found: u32,
+    /// Why it was not looked, if so.
+    pub refused: Option<String>,
 }
 
 /// The gateway it happened to.

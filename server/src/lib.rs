@@ -8,6 +8,7 @@ pub mod edge;
 pub mod enrol;
 pub mod events;
 pub mod fleet;
+pub mod lan;
 pub mod link;
 pub mod observe;
 mod porter;
@@ -28,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 use access::directory::Directory;
 use access::oidc::Provider;
 use access::{Access, Means, Vault};
-use api::{ConsoleState, Memory, OnlineSince};
+use api::{ConsoleState, Memory, OnlineSince, TellGateway};
 use audit::{Action, Actor, Aside, AsideError, Audit, Entry};
-use config::Config;
+use config::{Config, Site};
 use edge::Edge;
 use edge::connection::{serve_plain, serve_tls};
 use edge::listener::{Drained, House, bind};
@@ -39,6 +40,8 @@ use edge::tls::{Certificates, GatewayCa, Source, TlsError, TlsSettings};
 use enrol::Desk;
 use events::Events;
 use fleet::Fleet;
+use lan::Lans;
+use lan::vendors::Vendors;
 use link::presence::Presence;
 use link::registry::Registry;
 use link::tell::Teller;
@@ -129,9 +132,11 @@ impl Server {
         let fleet = begin_fleet(&store, &registry, (&audit, &events), &house);
         let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
+        let lans = Lans::new(store.clone(), events.clone(), Vendors::new());
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
             .keeping(keeping)
             .with_fleet(fleet)
+            .with_lans(lans.clone())
             .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
@@ -143,6 +148,8 @@ impl Server {
             traffic: traffic.clone(),
             audit: audit.clone(),
             events,
+            vendors: lans.vendors(),
+            tell: tell_gateway(registry.clone()),
             memory: Memory::new(config.limits.api_requests),
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
@@ -152,8 +159,7 @@ impl Server {
 
         let edge = Arc::new(Edge::new((*site).clone(), porter, console, house.clone()));
         let (redirect, ports) = (Arc::new(Redirect((*site).clone())), (https.as_slice(), http.as_slice()));
-        tracing::info!(console = site.console_origin(), devices = site.origin_of("*"), "ready");
-        observe::tell_service_manager_ready();
+        tell_ready(&site);
         tokio::select! {
             () = accept(&house, ports, &tls, (&edge, &redirect)) => {}
             () = certificates.keep(&shutdown) => {}
@@ -279,6 +285,15 @@ fn certificate_source(config: &Config) -> Source {
             zone: config.site.zone.clone(),
         },
     }
+}
+
+fn tell_ready(site: &Site) {
+    tracing::info!(console = site.console_origin(), devices = site.origin_of("*"), "ready");
+    observe::tell_service_manager_ready();
+}
+
+fn tell_gateway(registry: Registry) -> TellGateway {
+    Arc::new(move |gateway, message| registry.tell(gateway, message))
 }
 
 fn online_since(registry: Registry) -> OnlineSince {

@@ -81,6 +81,8 @@ async fn server() -> Server {
         traffic: Traffic::new(TimeZone::UTC, None),
         audit: Audit::start(store.clone()),
         events: Events::new(CancellationToken::new()),
+        vendors: linkspan_server::lan::vendors::Vendors::default(),
+        tell: std::sync::Arc::new(|_, _| false),
         memory: Memory::new(0),
     };
     Server { router: console_router(state.clone()), state, store, _dir: dir }

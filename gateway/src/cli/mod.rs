@@ -33,6 +33,8 @@ pub enum Action {
         json: bool,
         /// For so long it is looked.
         wait: Duration,
+        /// Then these are looked at from close by.
+        identify: Vec<String>,
     },
     /// Make this router a gateway; a code of `-` is to be read from standard input.
     Enroll(Box<Order>),
@@ -69,8 +71,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
     if json && !matches!(command, "status" | "discover") {
         return Err(Usage("the option --json belongs to `status` and `discover`".to_owned()));
     }
-    if words.wait.is_some() && command != "discover" {
-        return Err(Usage("the option --wait belongs to `discover`".to_owned()));
+    if (words.wait.is_some() || !words.identify.is_empty()) && command != "discover" {
+        let option = if words.wait.is_some() { "--wait" } else { "--identify" };
+        return Err(Usage(format!("the option {option} belongs to `discover`")));
     }
     if let Some(option) = words.enroll_option().filter(|_| command != "enroll") {
         return Err(Usage(format!("the option {option} belongs to `enroll`")));
@@ -82,7 +85,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
         "status" => Action::Status { config, json },
         "completion" => Action::Print(completion(words.values.get(1))?),
         "help" => Action::Print(help_topic(words.values.get(1))?),
-        "discover" => Action::Discover { config, json, wait: words.wait.unwrap_or(LOOK) },
+        "discover" => {
+            let (wait, identify) = (words.wait.unwrap_or(LOOK), words.identify.clone());
+            Action::Discover { config, json, wait, identify }
+        }
         "" => return Err(Usage(format!("a command is missing: {}", COMMANDS.join(", ")))),
         unknown => return Err(Usage(format!("unknown command `{unknown}`{}", hint(unknown, &COMMANDS)))),
     };
@@ -110,11 +116,12 @@ struct Words {
     proxy: Option<String>,
     force: bool,
     wait: Option<Duration>,
+    identify: Vec<String>,
 }
 
 impl Words {
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        const OPTIONS: [&str; 10] = [
+        const OPTIONS: [&str; 11] = [
             "--config",
             "--json",
             "--help",
@@ -125,6 +132,7 @@ impl Words {
             "--proxy",
             "--force",
             "--wait",
+            "--identify",
         ];
         let text = |value: OsString| value.to_string_lossy().into_owned();
         let said = |e: lexopt::Error| Usage(e.to_string());
@@ -137,6 +145,7 @@ impl Words {
                 Arg::Long("ca-file") => read.ca_file = Some(parser.value().map_err(said)?.into()),
                 Arg::Long("fingerprint") => read.fingerprint = Some(text(parser.value().map_err(said)?)),
                 Arg::Long("proxy") => read.proxy = Some(text(parser.value().map_err(said)?)),
+                Arg::Long("identify") => read.identify.push(text(parser.value().map_err(said)?)),
                 Arg::Long("wait") => read.wait = Some(seconds(&text(parser.value().map_err(said)?))?),
                 Arg::Long("force") => read.force = true,
                 Arg::Long("json") => read.json = true,
@@ -241,7 +250,11 @@ mod tests {
         assert_eq!(parse("check"), Ok(Action::Check(DEFAULT_FILE.into())));
         assert_eq!(parse("status --json"), Ok(Action::Status { config: DEFAULT_FILE.into(), json: true }));
         let wait = Duration::from_secs(2);
-        assert_eq!(parse("discover --wait 2 -c x"), Ok(Action::Discover { config: "x".into(), json: false, wait }));
+        let identify = vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()];
+        assert_eq!(
+            parse("discover --wait 2 -c x --identify 10.0.0.1 --identify 10.0.0.2"),
+            Ok(Action::Discover { config: "x".into(), json: false, wait, identify })
+        );
         assert_eq!(parse("-V"), Ok(Action::Print(VERSION)));
     }
 
@@ -283,6 +296,7 @@ mod tests {
         assert!(told("enroll").starts_with("the server's url is missing"));
         assert!(told("enroll https://a").starts_with("a claim code, or a provisioning key is missing"));
         assert!(told("enroll https://a CODE --name Site12").contains("lower case"));
+        assert_eq!(told("run --identify x"), "the option --identify belongs to `discover`");
         assert_eq!(told("run --wait 5"), "the option --wait belongs to `discover`");
         assert_eq!(told("discover --wait 0"), "--wait 0: write a number of seconds from 1 to 600");
     }

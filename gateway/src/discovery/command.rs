@@ -8,7 +8,8 @@ use linkspan_protocol::discovery::suggest;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::Discovery;
+use super::lan::Lan;
+use super::{Discovery, identify};
 use crate::config;
 #[cfg(feature = "mdns")]
 use crate::discovery::mdns::Names;
@@ -21,6 +22,9 @@ pub struct Findings {
     pub interfaces: Vec<String>,
     /// The devices, in the order of their addresses.
     pub devices: Vec<Finding>,
+    /// Why it was not looked closer, though that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A device that was found.
@@ -39,8 +43,10 @@ struct Suggested {
     port: u16,
 }
 
-/// Looks for so long. What a gateway on this machine has found earlier is part of it; nothing is written.
-pub async fn discover(settings: config::Discovery, time: Duration) -> Findings {
+/// Looks for so long, and then closer at the targets. What a gateway on this machine has found earlier is part of it; nothing
+/// is written.
+pub async fn discover(settings: config::Discovery, time: Duration, targets: &[String]) -> Findings {
+    let lan = Lan::default().interfaces(&settings.interfaces);
     let inventory = Arc::new(Inventory::look_into(&settings.file));
     let settings = Arc::new(move || config::Discovery { enabled: true, ..settings.clone() });
     let discovery = Discovery {
@@ -48,16 +54,27 @@ pub async fn discover(settings: config::Discovery, time: Duration) -> Findings {
         #[cfg(feature = "mdns")]
         names: Names::default(),
         inventory: inventory.clone(),
+        desk: Arc::default(),
     };
     if let Ok(Err(e)) = timeout(time, discovery.run()).await {
         log::warn!("{e}");
     }
+    let refused = match targets {
+        [] => None,
+        targets => match identify::targets(targets, &lan, &inventory) {
+            Ok(spots) => {
+                identify::look(0, spots, &lan, &inventory).await;
+                None
+            }
+            Err(why) => Some(why),
+        },
+    };
     let mut devices: Vec<_> = inventory.kept().into_iter().map(finding).collect();
     devices.sort_by_cached_key(|finding| {
         let spots = &finding.kept.device.addresses;
         spots.first().and_then(|text| text.parse::<super::claim::Spot>().ok())
     });
-    Findings { interfaces: inventory.interfaces(), devices }
+    Findings { interfaces: inventory.interfaces(), devices, refused }
 }
 
 fn finding(kept: Kept) -> Finding {

@@ -5,6 +5,7 @@
 
 pub(crate) mod claim;
 pub mod command;
+pub(crate) mod identify;
 mod lan;
 mod leases;
 #[cfg(feature = "mdns")]
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::claim::Claim;
+use self::identify::Desk;
 use self::lan::{Interface, Lan};
 #[cfg(feature = "mdns")]
 use self::mdns::{Mdns, Names};
@@ -38,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) lan: Vec<Interface>,
     /// Whether anything may be sent.
     pub(crate) probe: bool,
+    /// Whether it may be looked closer when the server asks.
+    pub(crate) identify: bool,
     pub(crate) lease_files: Vec<std::path::PathBuf>,
 }
 
@@ -66,6 +70,7 @@ pub(crate) struct Discovery {
     #[cfg(feature = "mdns")]
     pub(crate) names: Names,
     pub(crate) inventory: Arc<Inventory>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Discovery {
@@ -79,6 +84,7 @@ impl Discovery {
                 ended = leases::run(ears(), &sources.leases) => ended,
                 ended = Self::neighbours(ears(), &sources) => ended,
                 ended = self.mdns(ears(), &sources) => ended,
+                ended = identify::run(ears(), &self.desk, &self.inventory) => ended,
             }
         };
         let mut lan = Lan::default();
@@ -139,7 +145,12 @@ fn wish(wanted: &config::Discovery, lan: &mut Lan) -> Wish {
     if !wanted.enabled {
         return Wish::default();
     }
-    Wish { lan: lan.interfaces(&wanted.interfaces), probe: wanted.probe, lease_files: wanted.lease_files.clone() }
+    Wish {
+        lan: lan.interfaces(&wanted.interfaces),
+        probe: wanted.probe,
+        identify: wanted.identify,
+        lease_files: wanted.lease_files.clone(),
+    }
 }
 
 /// What each source says now.

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use linkspan_protocol::discovery::{DEVICES_MAX, FoundDevice, SERVICES_MAX};
+use linkspan_protocol::discovery::{DEVICES_MAX, FoundDevice, FoundService, SERVICES_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::merge::{Found, merge, together};
-use crate::discovery::claim::Claim;
+use crate::discovery::claim::{Claim, Spot};
 use crate::identity;
 
 /// Devices of which no Ethernet address is known: whoever is on the LAN can make up any number of them.
@@ -23,6 +23,11 @@ pub(crate) struct Kept {
     pub(crate) device: FoundDevice,
     pub(crate) first_seen: u64,
     pub(crate) last_seen: u64,
+    /// What a closer look has shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) identified: Vec<FoundService>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identified_about: Option<String>,
 }
 
 /// All devices.
@@ -69,7 +74,7 @@ impl Ledger {
         let Some(at) = known.or_else(by_less) else {
             if self.make_room(&device) {
                 let (first_seen, last_seen) = (now, now);
-                self.kept.push(Kept { device, first_seen, last_seen });
+                self.kept.push(Kept { device, first_seen, last_seen, ..Kept::default() });
             }
             return;
         };
@@ -94,8 +99,8 @@ impl Ledger {
                 device.about.clone_from(&kept.device.about);
             }
         }
-        device.services = together(std::mem::take(&mut device.services));
         kept.device = device;
+        kept.finish();
     }
 
     /// Whether a new device can be taken. One that is gone goes for it, the one that was seen longest ago; one that is there
@@ -129,6 +134,40 @@ impl Ledger {
         }
     }
 
+    /// Takes what a closer look at an address has shown; true if it is news.
+    pub(super) fn identified(
+        &mut self,
+        spot: &Spot,
+        services: Vec<FoundService>,
+        about: Option<String>,
+        now: u64,
+    ) -> bool {
+        let text = spot.to_string();
+        let found = self.kept.iter().position(|kept| kept.device.addresses.contains(&text));
+        let at = match found {
+            Some(at) => at,
+            None if services.is_empty() => return false,
+            None => {
+                let device = FoundDevice { key: format!("ip:{text}"), addresses: vec![text], ..FoundDevice::default() };
+                if !self.make_room(&device) {
+                    return false;
+                }
+                self.kept.push(Kept { device, first_seen: now, last_seen: now, ..Kept::default() });
+                self.kept.len() - 1
+            }
+        };
+        let kept = &mut self.kept[at];
+        let before = kept.device.clone();
+        let old = std::mem::replace(&mut kept.identified, services);
+        kept.device.services.retain(|service| !old.contains(service));
+        kept.identified_about = about.or(kept.identified_about.take());
+        kept.finish();
+        let news = kept.device != before;
+        self.bound_services();
+        self.kept.sort_by(|a, b| a.device.key.cmp(&b.device.key));
+        news
+    }
+
     /// Reads the file. One that is not there, or cannot be read, is an empty list.
     pub(super) fn load(path: &Path) -> Self {
         let mut text = Vec::new();
@@ -156,10 +195,22 @@ impl Ledger {
     }
 }
 
+impl Kept {
+    /// What was seen from close by is part of what it offers.
+    fn finish(&mut self) {
+        self.device.services.extend(self.identified.iter().cloned());
+        self.device.services = together(std::mem::take(&mut self.device.services));
+        if !self.identified.is_empty() && !self.device.sources.iter().any(|source| source == "identify") {
+            self.device.sources.push("identify".to_owned());
+        }
+        if self.device.about.is_empty() {
+            self.device.about = self.identified_about.clone().unwrap_or_default();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use linkspan_protocol::discovery::FoundService;
-
     use super::*;
     use crate::discovery::claim::Source;
 
@@ -204,6 +255,9 @@ mod tests {
         let file = dir.path().join("sub/inventory.json");
         let mut ledger = Ledger::default();
         ledger.update(&[claim(Some(1), "192.168.1.10", 80)], (100, true));
+        let spot = "192.168.1.10".parse().unwrap();
+        let ssh = FoundService { kind: "_ssh._tcp".into(), port: 22, text: "OpenSSH".into() };
+        assert!(ledger.identified(&spot, vec![ssh.clone()], None, 150));
         ledger.save(&file).unwrap();
         let mut again = Ledger::load(&file);
         assert_eq!(again.kept(), ledger.kept());
@@ -211,7 +265,7 @@ mod tests {
         let bare = Claim { services: Vec::new(), ..claim(Some(1), "192.168.1.10", 80) };
         assert!(!again.update(std::slice::from_ref(&bare), (200, false)));
         assert!(again.update(&[bare], (400, true)), "now it counts");
-        assert!(again.kept()[0].device.services.is_empty());
+        assert_eq!(again.kept()[0].device.services, [ssh], "what a closer look has shown stays");
         std::fs::write(&file, "[{").unwrap();
         assert!(Ledger::load(&file).kept().is_empty());
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use linkspan_protocol::discovery::FoundDevice;
+use linkspan_protocol::discovery::{FoundDevice, FoundService};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,12 +94,23 @@ impl Inventory {
         self.changed(held, news);
     }
 
-    /// The addresses at which an Ethernet device is now, the best one first.
-    pub(crate) fn spots(&self, mac: Mac) -> Vec<Spot> {
-        let key = merge::key_of(mac);
+    /// Takes what a closer look at an address has shown; it stays until the next look.
+    pub(crate) fn identified(&self, spot: &Spot, services: Vec<FoundService>, about: Option<String>) {
+        let mut held = self.lock();
+        let news = held.ledger.identified(spot, services, about, seconds());
+        self.changed(held, news);
+    }
+
+    /// The addresses of a device, by its key.
+    pub(crate) fn addresses_of(&self, key: &str) -> Vec<Spot> {
         let devices = self.devices.borrow();
         let device = devices.iter().find(|device| device.key == key);
         device.into_iter().flat_map(|device| &device.addresses).filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// The addresses at which an Ethernet device is now, the best one first.
+    pub(crate) fn spots(&self, mac: Mac) -> Vec<Spot> {
+        self.addresses_of(&merge::key_of(mac))
     }
 
     /// Writes the file now, if there is anything new.

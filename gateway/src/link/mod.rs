@@ -5,6 +5,7 @@ pub(crate) mod dial;
 mod dialer;
 mod failure;
 mod keepalive;
+mod lan;
 mod proxy;
 mod resolver;
 mod serve;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use linkspan_protocol::discovery::DISCOVERY;
 use linkspan_protocol::driver::Memory;
 use linkspan_protocol::message::{CONFIG, Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
 use linkspan_protocol::text::tame;
@@ -37,6 +39,7 @@ use self::uplinks::Uplinks;
 use crate::Phase;
 use crate::central::Central;
 use crate::config::{Config, Credential};
+use crate::discovery::identify::Desk;
 use crate::forward::Forwarder;
 use crate::inventory::Inventory;
 use crate::platform::uplink::Network;
@@ -123,6 +126,7 @@ pub(crate) struct Link {
     pub(crate) tls: Arc<TlsMemory>,
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) central: Arc<Central>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 /// What comes after an attempt or a link.
@@ -314,7 +318,7 @@ impl Link {
             yielding,
             window: memory.first_window(max_streams),
             max_streams,
-            capabilities: vec![CONFIG.to_owned()],
+            capabilities: vec![CONFIG.to_owned(), DISCOVERY.to_owned()],
             resume: None,
             resume_within_s: Some(u32::try_from(config.limits.resume.as_secs()).unwrap_or(u32::MAX)),
         }

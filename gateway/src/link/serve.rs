@@ -14,6 +14,7 @@ use linkspan_protocol::message::{
 use linkspan_protocol::session::SessionError;
 use linkspan_protocol::text::tame;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::dialer::{Path, Reached};
 use super::session::{Held, Joined};
@@ -21,6 +22,7 @@ use super::{Failure, Keepalive, Lasting, Link, Next, Outlook, Retry, Step, close
 use crate::Phase;
 use crate::central::Order;
 use crate::config::{Config, TargetHost};
+use crate::discovery::identify::{self, Outcome};
 use crate::platform::uplink;
 
 /// The longest span that a server reckons with before it was told one: it asks by itself after twice [`PING_AFTER`].
@@ -45,6 +47,8 @@ struct Stay {
     found: watch::Receiver<Arc<Vec<FoundDevice>>>,
     /// How the gateway stands with its configuration, if the server sends some.
     standing: Option<watch::Receiver<ConfigState>>,
+    /// What came of closer looks.
+    outcomes: watch::Receiver<Option<Outcome>>,
 }
 
 /// Why a link is looked at anew.
@@ -70,10 +74,14 @@ impl Link {
         lasting: &mut Lasting,
     ) -> (Next, bool) {
         let Lasting { dialer, outlook, held, .. } = lasting;
-        let Joined { handle, driver, books, goes_on, configures } = joined;
+        let Joined { handle, driver, books, goes_on, configures, discovers } = joined;
         let served = self.config.borrow_and_update().clone();
         if held.is_news(&served) {
             self.tell_devices(&handle, &served, held);
+        }
+        let mut found = self.inventory.watch();
+        if discovers && let Some(first) = held.begin_lan(&found.borrow_and_update()) {
+            tell_lan(&handle, &first);
         }
         let told = books.then(|| self.traffic.told());
         let mut standing = configures.then(|| self.central.state());
@@ -82,7 +90,7 @@ impl Link {
             tell_config(&handle, ConfigState { begins: !goes_on, ..state });
         }
         let tells_span = welcome.ping_after_max_s.is_some();
-        let found = self.inventory.watch();
+        let outcomes = self.desk.outcomes();
         let mut stay = Stay {
             handle,
             path,
@@ -94,6 +102,7 @@ impl Link {
             told,
             found,
             standing,
+            outcomes,
         };
         let v6 = path.peer.is_ipv6();
         outlook.uplinks.connected((uplink::name(v6), v6), spans(welcome), &stay.handle.pulse());
@@ -140,7 +149,7 @@ impl Link {
             tokio::select! {
                 end = &mut driver => return Turn::Ended(end),
                 Some(incoming) = stay.handle.accept() => self.forwarder.take(incoming),
-                Some(message) = stay.handle.receive() => self.hear(&message, &stay.handle),
+                Some(message) = stay.handle.receive() => self.hear(&message, &stay.handle, held),
                 reached = &mut beside => return Turn::Reached(Box::new(reached)),
                 () = stay.handle.pulse_changed() => {
                     if let Some(span) = outlook.uplinks.beat(&stay.handle.pulse()) {
@@ -162,7 +171,17 @@ impl Link {
                 }
                 state = news_of(&mut stay.standing) => tell_config(&stay.handle, state),
                 told = news(&mut stay.told) => tell_traffic(&stay.handle, told.as_ref()),
-                Ok(()) = stay.found.changed(), if stay.planned.is_none() => self.follow(stay, held),
+                Ok(()) = stay.found.changed(), if stay.planned.is_none() => {
+                    self.follow(stay, held);
+                    held.lan().into_iter().for_each(|told| told.changed(Instant::now()));
+                }
+                () = due(held.lan().and_then(|told| told.due())), if stay.planned.is_none() => {
+                    let devices = self.inventory.watch().borrow().clone();
+                    if let Some(message) = held.lan().and_then(|told| told.next(&devices, Instant::now())) {
+                        tell_lan(&stay.handle, &message);
+                    }
+                }
+                Ok(()) = stay.outcomes.changed() => tell_outcome(stay),
                 Ok(()) = self.config.changed(), if stay.planned.is_none() => self.reconfigure(stay, held),
                 () = reaches(&mut self.phase, Phase::Stopping), if !matches!(stay.planned, Some(Next::Stop)) => {
                     stay.handle.close(&close(CloseReason::Stopping, "the gateway stops"));
@@ -239,7 +258,7 @@ impl Link {
             .map_or_else(|| format!("{}.invalid", mac.to_string().replace(':', "")), |spot| spot.ip.to_string())
     }
 
-    fn hear(&self, message: &[u8], handle: &LinkHandle) {
+    fn hear(&self, message: &[u8], handle: &LinkHandle, held: &mut Held) {
         match serde_json::from_slice(message) {
             Ok(ServerToGateway::DevicesTaken { refused }) => self.note_refused(&refused),
             Ok(ServerToGateway::ServerKeys { keys }) => self.tls.clock().remember_keys(&keys),
@@ -250,6 +269,10 @@ impl Link {
                     log::warn!("the configuration was not sent: {e}");
                 }
             }
+            Ok(ServerToGateway::LanTell {}) => {
+                held.lan().into_iter().for_each(|told| told.asked(Instant::now()));
+            }
+            Ok(ServerToGateway::Identify { request, targets }) => self.desk.order(identify::Order { request, targets }),
             Ok(ServerToGateway::Unknown) => {
                 log::debug!("the server sent a message that this version does not know")
             }
@@ -307,6 +330,26 @@ async fn news_of(standing: &mut Option<watch::Receiver<ConfigState>>) -> ConfigS
 fn tell_config(handle: &LinkHandle, state: ConfigState) {
     if let Err(e) = handle.send(&GatewayToServer::Config(state)) {
         log::warn!("the server was not told of the configuration: {e}");
+    }
+}
+
+/// Waits until then; for ever, if there is nothing to wait for.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+fn tell_lan(handle: &LinkHandle, told: &GatewayToServer) {
+    if let Err(e) = handle.send(told) {
+        log::debug!("what is found on the LAN was not told: {e}");
+    }
+}
+
+fn tell_outcome(stay: &mut Stay) {
+    if let Some(Outcome { request, looked, found, refused }) = stay.outcomes.borrow_and_update().clone() {
+        tell_lan(&stay.handle, &GatewayToServer::Identified { request, looked, found, refused });
     }
 }
 

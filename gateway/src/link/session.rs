@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use linkspan_protocol::discovery::{DISCOVERY, FoundDevice};
 use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings, Unsent};
 use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{CONFIG, GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::dial::Socket;
+use super::lan::LanTold;
 use crate::config::Config;
 use crate::platform::{tcp, tcp_info};
 
@@ -32,6 +34,8 @@ struct Session {
     told: Option<Arc<Config>>,
     /// That list of devices.
     report: Option<GatewayToServer>,
+    /// What it has been told of the LAN, if it takes that.
+    lan: Option<LanTold>,
 }
 
 /// A link on which the session begins or goes on.
@@ -44,6 +48,8 @@ pub(super) struct Joined {
     pub(super) books: bool,
     /// Whether the server sends configurations.
     pub(super) configures: bool,
+    /// Whether the server takes what is found on the LAN.
+    pub(super) discovers: bool,
 }
 
 impl Held {
@@ -67,7 +73,7 @@ impl Held {
         welcome: &Welcome,
     ) -> Result<Joined, ResumeError> {
         let able = |what: &str| welcome.capabilities.iter().any(|ability| ability == what);
-        let (books, configures) = (able(TRAFFIC), able(CONFIG));
+        let (books, configures, discovers) = (able(TRAFFIC), able(CONFIG), able(DISCOVERY));
         // What the kernel has not sent yet is no longer put in order: it is kept short.
         let tuned = |driver: Driver<Socket>| {
             driver.keep_unsent(Unsent {
@@ -86,7 +92,8 @@ impl Held {
             let handle = session.handle.clone();
             return match handle.resume(received) {
                 Ok(resumed) => {
-                    Ok(Joined { handle, driver: tuned(resumed.over(socket)), goes_on: true, books, configures })
+                    let driver = tuned(resumed.over(socket));
+                    Ok(Joined { handle, driver, goes_on: true, books, configures, discovers })
                 }
                 Err(error) => {
                     self.end(&format!("the session could not go on: {error}"));
@@ -107,8 +114,9 @@ impl Held {
         // Whoever serves the link says after which silence to ask.
         let (handle, driver) = driver::link(socket, Role::Gateway, settings, PING_AFTER);
         let name = welcome.session.clone();
-        self.current = Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None, report: None });
-        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books, configures })
+        self.current =
+            Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None, report: None, lan: None });
+        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books, configures, discovers })
     }
 
     /// Whether the server still has to be told this configuration's devices. From here on it counts as told.
@@ -124,6 +132,24 @@ impl Held {
         if let Some(session) = &mut self.current {
             session.report = Some(report);
         }
+    }
+
+    /// What the server has been told of the LAN in this session; the first word about it, if there was none yet.
+    pub(super) fn begin_lan(&mut self, devices: &[FoundDevice]) -> Option<GatewayToServer> {
+        let session = self.current.as_mut()?;
+        let now = Instant::now();
+        match &mut session.lan {
+            Some(told) => {
+                told.changed(now);
+                None
+            }
+            none => Some(none.insert(LanTold::new(now)).begin(devices)),
+        }
+    }
+
+    /// The same, once it has begun.
+    pub(super) fn lan(&mut self) -> Option<&mut LanTold> {
+        self.current.as_mut()?.lan.as_mut()
     }
 
     /// Whether the server has been told another list than this.

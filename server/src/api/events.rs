@@ -21,7 +21,8 @@ use super::signed::Signed;
 use super::{ConsoleState, Kind, Problem};
 use crate::access::{Permission, Principal, Target};
 use crate::audit::view::RowView;
-use crate::events::{Event, Followed, Gateway, What};
+use crate::events::{Event, Followed, Gateway, Looked, What};
+use crate::lan::NewDevice;
 use crate::store::StoreError;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -59,7 +60,8 @@ enum Coming {
 }
 
 /// What happens from now on, or from after `Last-Event-ID`: `gateway.connected`, `gateway.disconnected`, `devices.changed`,
-/// `config.changed`, `audit`; `reset` says that events were missed, so that lists must be read anew. It ends with the session.
+/// `config.changed`, `devices.discovered`, `gateway.identified`, `audit`; `reset` says that events were missed, so that lists
+/// must be read anew. It ends with the session.
 #[utoipa::path(get, path = "/api/v1/events",
     params(("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived.")),
     responses((status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream")))]
@@ -179,6 +181,18 @@ impl Feed {
                     }
                 }
                 (!seen.is_empty()).then(|| ("devices.changed", json!({"devices": seen, "time": time(event.at)})))
+            }
+            What::DevicesFound(gateway, new) if self.sees(gateway) => {
+                let device = |one: &NewDevice| json!({"key": one.key, "name": one.name, "address": one.address});
+                let devices: Vec<_> = new.iter().map(device).collect();
+                let data = json!({"gateway": gateway.name, "devices": devices, "time": time(event.at)});
+                Some(("devices.discovered", data))
+            }
+            What::LookedCloser(gateway, Looked { request, looked, found, refused }) if self.sees(gateway) => {
+                let mut data = gateway_data(gateway);
+                data["request"] = json!(request.to_string());
+                (data["looked"], data["found"], data["refused"]) = (json!(looked), json!(found), json!(refused));
+                Some(("gateway.identified", data))
             }
             What::Audited(row) if self.who.may_here(Permission::AuditSee) => {
                 let tenant = tenant_of(&self.who);

@@ -1,6 +1,7 @@
 //! Everything on the console's host that asks and answers in one go: the API for programs, the pages for people.
 
 mod account_pages;
+mod approve;
 mod audit;
 mod beside;
 mod configs;
@@ -10,6 +11,7 @@ pub mod enrol;
 mod enrolments;
 mod etag;
 mod events;
+mod found;
 mod gate;
 mod gateways;
 mod guards;
@@ -47,6 +49,7 @@ use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
+use linkspan_protocol::message::ServerToGateway;
 use utoipa_axum::routes;
 
 pub use devices::{DeviceView, GatewayView, ServiceView};
@@ -61,6 +64,7 @@ use crate::access::{Access, Permission};
 use crate::audit::Audit;
 use crate::config::Site;
 use crate::events::Events;
+use crate::lan::vendors::Vendors;
 use crate::store::{GatewayId, Store};
 use crate::traffic::Traffic;
 use crate::ui;
@@ -73,6 +77,9 @@ const DOCUMENT_BODY_MAX: usize = 2 * linkspan_config::central::DOCUMENT_MAX;
 
 /// Since when a gateway is connected, if it is.
 pub type OnlineSince = Arc<dyn Fn(GatewayId) -> Option<Timestamp> + Send + Sync>;
+
+/// Sends a gateway a control message, if it is here.
+pub type TellGateway = Arc<dyn Fn(GatewayId, &ServerToGateway) -> bool + Send + Sync>;
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -91,6 +98,10 @@ pub struct ConsoleState {
     pub events: Events,
     /// Where it is noted down.
     pub audit: Audit,
+    /// Who made what.
+    pub vendors: Vendors,
+    /// Sends a gateway a control message; false if it is not here, or does not know such messages.
+    pub tell: TellGateway,
     /// What the checks in front of the API's routes remember.
     pub memory: Memory,
 }
@@ -113,6 +124,7 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
+    let table = found_table(table);
     audit_table(config_table(traffic_table(visits_table(rights_table(people_table(gateways_table(table)))))))
 }
 
@@ -155,6 +167,20 @@ fn config_table(table: Table) -> Table {
         .add("POST /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::begin))
         .add("GET /api/v1/rollouts/{rollout}", May(ConfigEdit), routes!(rollouts::one))
         .add("POST /api/v1/rollouts/{rollout}/stop", May(ConfigEdit), routes!(rollouts::stop))
+}
+
+/// What gateways find on their LANs.
+fn found_table(table: Table) -> Table {
+    use Needs::{May, On};
+    use Permission::{DeviceEdit, GatewaySee};
+    table
+        .add("GET /api/v1/discovered", May(GatewaySee), routes!(found::list))
+        .add("GET /api/v1/discovered/{found}", On(GatewaySee), routes!(found::one))
+        .add("POST /api/v1/discovered/{found}/approve", On(DeviceEdit), routes!(approve::approve))
+        .add("POST /api/v1/discovered/{found}/ignore", On(DeviceEdit), routes!(found::ignore))
+        .add("POST /api/v1/discovered/{found}/reset", On(DeviceEdit), routes!(found::reset))
+        .add("POST /api/v1/discovered/{found}/merge", On(DeviceEdit), routes!(found::merge))
+        .add("POST /api/v1/gateways/{gateway}/identify", On(DeviceEdit), routes!(found::identify))
 }
 
 /// People, and where they are signed in.

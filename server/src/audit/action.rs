@@ -122,6 +122,16 @@ actions! {
     CONFIG_KEEP = "config.keep";
     /// A gateway went back to the configuration before.
     CONFIG_RETURN = "config.return";
+    /// A device that was found was published.
+    DISCOVERED_APPROVE = "discovered.approve";
+    /// A device that was found is not to be published.
+    DISCOVERED_IGNORE = "discovered.ignore";
+    /// What was decided about a device that was found no longer counts.
+    DISCOVERED_RESET = "discovered.reset";
+    /// A device that was found is a part of another.
+    DISCOVERED_MERGE = "discovered.merge";
+    /// A gateway was asked to look closer at devices.
+    GATEWAY_IDENTIFY = "gateway.identify";
     /// A key for many routers was added.
     KEY_ADD = "key.add";
     /// A key for many routers was removed.

@@ -1,8 +1,12 @@
 //! Reads what a gateway says over its link: one device that cannot be taken is refused alone, the others count (pure).
 
+use linkspan_protocol::discovery::{TEXT_MAX, bounded};
 use linkspan_protocol::message::{ConfigState, DeviceRefused, DeviceReport, GatewayToServer};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::events::Looked;
+use crate::lan::Told;
 
 /// What a gateway said.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +34,12 @@ pub(super) enum Heard {
     Config(Box<ConfigState>),
     /// The document that it lives by, and its SHA-256.
     ConfigDocument { sha256: String, text: Option<String> },
+    /// What all of its LAN is called.
+    Lan(String),
+    /// What it has found there.
+    Found(Told),
+    /// What came of a closer look.
+    Identified(Looked),
     /// A kind of message that this version does not know.
     Unknown,
 }
@@ -39,6 +49,13 @@ pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
     let heard = match serde_json::from_slice(json) {
         Ok(GatewayToServer::Devices { devices }) => Heard::Devices { devices, refused: Vec::new(), nameless: 0 },
         Ok(GatewayToServer::Keepalive { ping_after_s }) => Heard::Keepalive(ping_after_s),
+        Ok(GatewayToServer::Lan { digest }) => Heard::Lan(digest),
+        Ok(GatewayToServer::Found { keys, devices, gone, digest }) => {
+            Heard::Found(Told { keys, devices, gone, digest })
+        }
+        Ok(GatewayToServer::Identified { request, looked, found, refused }) => {
+            Heard::Identified(Looked { request, looked, found, refused: refused.map(|text| bounded(&text, TEXT_MAX)) })
+        }
         Ok(GatewayToServer::Unknown) => Heard::Unknown,
         Ok(GatewayToServer::Config(state)) => Heard::Config(Box::new(state)),
         Ok(GatewayToServer::ConfigDocument { sha256, text }) => Heard::ConfigDocument { sha256, text },

@@ -154,12 +154,18 @@ impl Member<'_> {
                 Ok(Heard::ConfigDocument { sha256, text }) if self.registered.is_some() => {
                     Box::pin(self.take_document(&sha256, text)).await;
                 }
+                Ok(heard @ (Heard::Lan(_) | Heard::Found(_) | Heard::Identified(_))) if self.registered.is_some() => {
+                    Box::pin(self.take_lan(heard)).await;
+                }
                 // Who is not registered has no say.
                 Ok(
                     Heard::Devices { .. }
                     | Heard::Traffic { .. }
                     | Heard::Config(_)
                     | Heard::ConfigDocument { .. }
+                    | Heard::Lan(_)
+                    | Heard::Found(_)
+                    | Heard::Identified(_)
                     | Heard::Unknown,
                 ) => {}
                 Err(error) => {
@@ -172,6 +178,27 @@ impl Member<'_> {
                     return;
                 }
             }
+        }
+    }
+
+    /// What a gateway tells of its LAN.
+    async fn take_lan(&self, heard: Heard) {
+        let Some(lans) = &self.gate.lans else { return };
+        let done = match heard {
+            Heard::Lan(digest) => lans.is_other(&self.told(), &digest).await.map(|is_other| {
+                if is_other {
+                    self.answer(&ServerToGateway::LanTell {});
+                }
+            }),
+            Heard::Found(told) => lans.take(&self.told(), told).await,
+            Heard::Identified(looked) => {
+                lans.looked(&self.told(), looked);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            warn!(gateway = %self.name, error = error.in_full(), "cannot keep what a gateway has found");
         }
     }
 

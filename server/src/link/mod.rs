@@ -20,6 +20,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{Request, Response};
 use jiff::Timestamp;
+use linkspan_protocol::discovery::DISCOVERY;
 use linkspan_protocol::driver::{self, LinkEnd, Role, Settings, Unsent};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
@@ -42,6 +43,7 @@ use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
 use crate::fleet::Fleet;
+use crate::lan::Lans;
 use crate::observe::Metrics;
 use crate::store::{Fingerprint, Proven, Store};
 use crate::traffic::Traffic;
@@ -109,6 +111,8 @@ pub struct Gate {
     teller: Teller,
     /// Who looks after configurations, if anybody.
     fleet: Option<Fleet>,
+    /// Who takes what gateways find on their LANs, if anybody.
+    lans: Option<Lans>,
     stop: CancellationToken,
 }
 
@@ -132,6 +136,7 @@ impl Gate {
             presence,
             traffic,
             teller,
+            lans: None,
             keeping,
             rush,
             returning,
@@ -152,6 +157,12 @@ impl Gate {
     #[must_use]
     pub fn with_fleet(self, fleet: Fleet) -> Self {
         Self { fleet: Some(fleet), ..self }
+    }
+
+    /// Takes what gateways find on their LANs.
+    #[must_use]
+    pub fn with_lans(self, lans: Lans) -> Self {
+        Self { lans: Some(lans), ..self }
     }
 
     /// Lets sessions outlive their links.
@@ -343,7 +354,7 @@ impl Gate {
             resume_within_s: self.keeping.offer(),
             time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
             utc_offset_s: self.traffic.utc_offset(),
-            capabilities: [Some(TRAFFIC), self.fleet.as_ref().map(|_| CONFIG)]
+            capabilities: [Some(TRAFFIC), self.fleet.as_ref().map(|_| CONFIG), self.lans.as_ref().map(|_| DISCOVERY)]
                 .into_iter()
                 .flatten()
                 .map(Into::into)

@@ -59,6 +59,8 @@ impl House {
             traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
             audit: Audit::start(store.clone()),
             events: Events::new(CancellationToken::new()),
+            vendors: linkspan_server::lan::vendors::Vendors::default(),
+            tell: std::sync::Arc::new(|_, _| false),
             memory: Memory::new(0),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
         };

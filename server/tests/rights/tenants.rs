@@ -2,6 +2,7 @@
 
 use http::Method;
 use linkspan_server::api::api_routes;
+use linkspan_server::store::Telling;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -51,12 +52,21 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
     assert_eq!(written.status, 200, "{}", written.body);
     let rollout = json!({"gateways": ["here"], "wave": 1});
     let rollout = world.post("anna", "/api/v1/rollouts", rollout).await.text("rollout");
+    let machine = json!({"key": "mac:02:00:00:00:00:07", "names": ["hmi"], "services": []});
+    let told =
+        Telling { devices: vec![(serde_json::from_value(machine).unwrap(), "hmi".into())], ..Telling::default() };
+    let gateways = world.store.gateways().await.unwrap();
+    let gateway = gateways.iter().find(|gateway| gateway.name.to_string() == "here").unwrap().id;
+    world.store.take_found(gateway, &told, jiff::Timestamp::now()).await.unwrap();
+    let found = world.get("anna", "/api/v1/discovered").await.json();
+    let found = found["discovered"][0]["id"].as_str().unwrap().to_owned();
     let grants = world.get("anna", "/api/v1/grants").await.json();
     let grant = grants["grants"][0]["id"].as_str().unwrap().to_owned();
     vec![
         ("device", "plc1".into()),
         ("service", "web".into()),
         ("gateway", "here".into()),
+        ("found", found),
         ("role", "own%20role".into()),
         ("group", "own%20group".into()),
         ("member", "anna".into()),
@@ -81,7 +91,7 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
 fn nothing(place: &str, thing: &str) -> String {
     match place {
         "token" | "visit" | "grant" | "rollout" | "session" | "stream" => "0123456789abcdef".into(),
-        "enrolment" => "18".into(),
+        "enrolment" | "found" => "18".into(),
         "revision" => "2".into(),
         "role" | "group" => "no%20such".into(),
         _ if thing.is_empty() => String::new(),
@@ -123,6 +133,8 @@ async fn through_no_route_does_an_organisation_see_or_touch_another() {
             json!({"role": "viewer"}),
             json!({"document": ""}),
             json!({"revision": 1}),
+            json!({"name": "stolen"}),
+            json!({"targets": ["192.168.1.0/24"]}),
         ];
         let takes_body = method == Method::POST || method == Method::PUT;
         for body in bodies.iter().take(if takes_body { bodies.len() } else { 1 }) {

@@ -88,6 +88,8 @@ impl World {
             traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
             audit: Audit::start(store.clone()),
             events: Events::new(CancellationToken::new()),
+            vendors: linkspan_server::lan::vendors::Vendors::default(),
+            tell: std::sync::Arc::new(|_, _| false),
             memory: Memory::new(0),
         };
         let router = console_router(state.clone());

@@ -7,13 +7,14 @@ use axum::body::{Body, to_bytes};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use linkspan_protocol::discovery::FoundDevice;
 use linkspan_protocol::id::Secret;
 use linkspan_server::access::{Access, ClientAddress, Passwords, Role};
 use linkspan_server::api::{ConsoleState, Memory, console_router};
 use linkspan_server::audit::Audit;
 use linkspan_server::config::{self, Site};
 use linkspan_server::events::Events;
-use linkspan_server::store::{Arrival, NewUser, Store, UserKind};
+use linkspan_server::store::{Arrival, NewUser, Store, Telling, UserKind};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -69,6 +70,8 @@ impl House {
             audit: Audit::start(store.clone()),
             traffic: linkspan_server::traffic::Traffic::new(jiff::tz::TimeZone::UTC, None),
             events: Events::new(closing.clone()),
+            vendors: linkspan_server::lan::vendors::Vendors::default(),
+            tell: std::sync::Arc::new(|_, _| false),
             memory: Memory::new(0),
         };
         Self { router: console_router(state.clone()), state, store, closing, _dir: dir }
@@ -97,6 +100,13 @@ impl House {
         let key = Secret::new(key["key"].as_str().unwrap());
         let arrival = Arrival { key: &key, public_key: "k", label: None, address: "192.0.2.9", agent: "test/1" };
         self.store.land(arrival, Timestamp::now()).await.unwrap();
+        let machine = json!({"key": "mac:02:00:00:00:00:07", "names": ["hmi"], "addresses": ["10.0.0.7"], "present": true,
+            "services": [{"kind": "_http._tcp", "port": 80}]});
+        let device: FoundDevice = serde_json::from_value(machine).unwrap();
+        let told = Telling { devices: vec![(device, "hmi".into())], ..Telling::default() };
+        let gateway = self.store.gateways().await.unwrap()[0].id;
+        self.store.take_found(gateway, &told, Timestamp::now()).await.unwrap();
+        let found = &make("GET /api/v1/discovered", "{}").await["discovered"][0];
         let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
         let enrolment = &make("GET /api/v1/enrolments", "{}").await["enrolments"][0];
         let sessions = self.ask("GET /api/v1/me/sessions", Some(&viewer), None).await.json();
@@ -104,6 +114,7 @@ impl House {
             ("account", "robot".into()),
             ("device", "plc1".into()),
             ("enrolment", text(enrolment, "id")),
+            ("found", text(found, "id")),
             ("gateway", "site12".into()),
             ("grant", text(&grant, "id")),
             ("group", "crew".into()),

@@ -91,6 +91,9 @@ async fn measured() -> String {
 /// wrong with the request.
 fn body(line: &str) -> &'static str {
     match line {
+        "POST /api/v1/discovered/{found}/approve" => r#"{"name":"hmi7"}"#,
+        "POST /api/v1/discovered/{found}/merge" => r#"{"into":null}"#,
+        "POST /api/v1/gateways/{gateway}/identify" => r#"{"targets":["10.0.0.7"]}"#,
         "POST /api/v1/enrolments/{enrolment}/accept" => r#"{"name":"site77"}"#,
         "POST /api/v1/gateways" => r#"{"name":"site7"}"#,
         "POST /api/v1/grants" => r#"{"to":{"user":"viewer"},"role":"viewer","scope":{"kind":"everything"}}"#,

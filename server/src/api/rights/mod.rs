@@ -32,6 +32,13 @@ pub(super) struct Within {
     tenant: Option<TenantName>,
 }
 
+impl Within {
+    /// In that one.
+    pub(super) fn of(tenant: TenantName) -> Self {
+        Self { tenant: Some(tenant) }
+    }
+}
+
 /// A list in an organisation.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
