@@ -117,25 +117,22 @@ impl Server {
     /// What keeps it from serving at all.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { config, store, means, certificates, authority, aside, https, http } = self;
-        let site = Arc::new(config.site);
+        let (site, registry) = (Arc::new(config.site), Registry::default());
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
-        let registry = Registry::default();
         let (audit, events) = begin_audit(&store, aside, &house);
         let means = Means { audit: Some(audit.clone()), ..means };
         let access = begin_access(&store, config.access, means, &house).await?;
         let traffic = Traffic::new(config.traffic.zone.clone(), Some(audit.clone()));
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
-        let metrics = Arc::new(Metrics::new(|collection| traffic.register(collection)));
+        let metrics = Arc::new(Metrics::new(|all| traffic.register(all)));
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = begin_presence(&store, &house);
         let keepers = (presence.clone(), traffic.clone(), Teller::new(audit.clone(), events.clone()));
-        let fleet = begin_fleet(&store, &registry, (&audit, &events), &house);
-        let keeping = Keeping::new(config.limits.resume, config.limits.link_memory);
         let tls = certificates.settings(&authority)?;
         let lans = Lans::new(store.clone(), events.clone(), Vendors::new());
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
-            .keeping(keeping)
-            .with_fleet(fleet)
+            .keeping(Keeping::new(config.limits.resume, config.limits.link_memory))
+            .with_fleet(begin_fleet(&store, &registry, (&audit, &events), &house))
             .with_lans(lans.clone())
             .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);

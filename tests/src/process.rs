@@ -75,6 +75,21 @@ impl Process {
         kill(self.nix_pid()?, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
+    /// Stops it (SIGSTOP), and waits until each of its threads has: the signal alone lets it finish what it is at.
+    pub async fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        wait::until(&format!("{} to stop", self.name), wait::PATIENCE, async || {
+            for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+                let stat = fs::read_to_string(thread?.path().join("stat"))?;
+                // proc_pid_stat(5): the state is the field after the name in brackets, which may hold anything.
+                let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+                anyhow::ensure!(state == Some("T"), "a thread is in state {state:?}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Kills it without a word, as a power cut does, and waits for its end.
     pub fn kill(&mut self) -> Result<()> {
         if self.ended()?.is_none() {

@@ -238,7 +238,7 @@ async fn whoever_is_stopped_for_half_a_minute_is_found_again() {
     let mut field = Field::start("").await.unwrap();
     for gateway in [true, false] {
         let process = if gateway { field.gateway.process() } else { field.server.process() };
-        process.signal(Signal::SIGSTOP).unwrap();
+        process.freeze().await.unwrap();
         tokio::time::sleep(Duration::from_secs(30)).await;
         let process = if gateway { field.gateway.process() } else { field.server.process() };
         process.signal(Signal::SIGCONT).unwrap();

@@ -65,7 +65,7 @@ async fn whoever_is_stopped_for_seconds_goes_on_where_it_was() {
     let mut stream = world.stream("plc1", "echo").await.unwrap();
     for round in 0..2 {
         let process = if round == 0 { world.gateway.process() } else { world.server.process() };
-        process.signal(Signal::SIGSTOP).unwrap();
+        process.freeze().await.unwrap();
         stream.send(&[round]).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_secs(3), stream.receive()).await;
         assert!(waited.is_err(), "who is stopped cannot answer: {waited:?}");
