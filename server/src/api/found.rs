@@ -10,6 +10,7 @@ use linkspan_protocol::message::ServerToGateway;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::problem::Kind;
 use super::rights::{Moment, Within, place};
 use super::signed::{From, Signed};
 use super::{Asked, ConsoleState, Cursor, Limit, Named, Problem, Strict};
@@ -157,8 +158,8 @@ pub(super) async fn list(
         Some(name) => place(&state, &who, &Within::of(name.clone()), Permission::GatewaySee).await?,
         None => who.tenant,
     };
-    if asked.q.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
-        return Err(Problem::unprocessable("What is searched for has at most 100 bytes."));
+    if asked.q.as_ref().is_some_and(|text| text.chars().count() > TEXT_MAX) {
+        return Err(Problem::new(Kind::BadRequest, "What is searched for has at most 100 characters."));
     }
     let mut search = FoundSearch { gateway: None, state: asked.state.map(Decision::kept), text: asked.q };
     if let Some(name) = &asked.gateway {
