@@ -4,12 +4,13 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+ROUTERS ?= mips armv7
 # Namespaces and TUN devices need root: somebody else's tests run through sudo.
 ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny
+.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny cross routers packages ipk apk deb release reproducible boot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +28,7 @@ check: ## formatting, lints with every warning an error, sizes of files
 	$(CARGO) clippy -p linkspan-gateway --no-default-features --locked -- -D warnings
 	@tests/file-sizes.sh
 
-test: ## all tests, against real programs; installs those that are missing
+test: routers packages ## all tests, against real programs; installs those that are missing
 	@tests/install.sh test
 	@# Builds every package's programs too, since each has tests that run them; a build of its own would build all twice.
 	$(CARGO) test --workspace --locked --no-fail-fast
@@ -60,10 +61,48 @@ bench: ## figures against direct access and rathole, in a table (BENCH=--write: 
 	$(CARGO) build --locked --profile gateway -p linkspan-gateway
 	target/release/bench $(BENCH)
 
-size: ## bytes of the gateway's program, built as it is shipped
-	@tests/install.sh build
-	$(CARGO) build --locked --profile gateway -p linkspan-gateway
-	@stat -c '%s bytes  %n' target/gateway/linkspan-gateway
+cross: ## the gateway for routers, static, into target/cross (TARGETS="mips mipsel armv7 arm aarch64 x86_64 riscv64")
+	@tests/install.sh cross
+	packaging/cross.sh $(TARGETS)
+
+routers: ## the gateway for big-endian MIPS and for ARM, at work in emulation (ROUTERS="mips armv7", or any of TARGETS)
+	@tests/install.sh test
+	@tests/install.sh cross
+	packaging/cross.sh $(ROUTERS)
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test -p linkspan-tests --locked --test routers -- --ignored --exact $(addprefix on_,$(ROUTERS))
+
+packages: ## what is shipped, as opkg, procd's shell, LuCI, bitbake and systemd read it
+	@tests/install.sh packages
+	python3 -m unittest discover -s packaging -p 'test_*.py'
+
+ipk: ## packages for OpenWrt 24.10 of what `make cross` built (KEY=feed.sec signs the index)
+	packaging/ipk.py target/ipk $(if $(KEY),--key $(KEY))
+
+apk: ## packages for OpenWrt 25.12 where there are apk-tools 3, else what they need (KEY=key.pem)
+	packaging/apk.py target/apk $(if $(KEY),--key $(KEY))
+
+deb: ## packages for Debian's amd64, arm64, armhf
+	@tests/install.sh cross
+	packaging/cross.sh x86_64 aarch64 armv7
+	packaging/deb.sh target/debian x86_64 aarch64 armv7
+
+boot: ## the Debian packages installed, upgraded and purged in a booted Debian, the watchdog seen to bite
+	@tests/install.sh boot
+	packaging/cross.sh x86_64
+	packaging/boot.sh
+
+reproducible: ## the gateway built twice, in two folders: the bytes are the same (REPRODUCE="mipsel")
+	@tests/install.sh cross
+	packaging/reproducible.sh $(REPRODUCE)
+
+release: ## all of it in target/release-files, with a list of parts and checksums
+	@tests/install.sh cross
+	packaging/release.sh
+
+size: ## the gateway's bytes on mipsel against packaging/budget.txt (SIZE=--prices: what each feature costs)
+	@tests/install.sh cross
+	packaging/size.sh $(SIZE)
 
 deny: ## licences, bans and advisories of what we depend on (needs cargo-deny)
 	cargo-deny --workspace check

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what the tests, the demo or the bench run against, where it is missing:
 #
-#   tests/install.sh build|demo|test|bench
+#   tests/install.sh build|demo|test|bench|cross|packages|boot
 #
 # No service is started or enabled: the tests start every program themselves, on free ports, with files of their own.
 set -euo pipefail
@@ -13,6 +13,11 @@ test=("${demo[@]}" faketime strace slapd ldap-utils iproute2 iputils-ping nftabl
 # rathole, from crates.io, is compared with; its TLS is OpenSSL.
 bench=("${test[@]}" wrk openssl libssl-dev)
 
+# The gateway for routers: a compiler with its library's sources, and emulators of their processors.
+cross=("${build[@]}" rustc-web rust-web-src cargo-web llvm xz-utils python3-venv qemu-user-static)
+packages=(busybox-static signify-openbsd gettext python3)
+boot=("${cross[@]}" debootstrap systemd-container)
+
 # Node from elsewhere will do, and Debian's npm does not go with it.
 command -v node >/dev/null || test+=(nodejs)
 command -v npm >/dev/null || test+=(npm)
@@ -22,8 +27,11 @@ case "${1:-}" in
   demo) wanted=("${demo[@]}") ;;
   test) wanted=("${test[@]}") ;;
   bench) wanted=("${bench[@]}") ;;
+  cross) wanted=("${cross[@]}") ;;
+  packages) wanted=("${packages[@]}") ;;
+  boot) wanted=("${boot[@]}") ;;
   *)
-    echo "usage: $0 build|demo|test|bench" >&2
+    echo "usage: $0 build|demo|test|bench|cross|packages|boot" >&2
     exit 64
     ;;
 esac
@@ -48,6 +56,7 @@ from_npm() {
 }
 
 # A node of another source than Debian serves as well.
+case "$1" in test | bench | packages) command -v node >/dev/null || wanted+=(nodejs) ;; esac
 case "$1" in test | bench) command -v npm >/dev/null || wanted+=(nodejs npm) ;; esac
 
 missing=()

@@ -24,7 +24,7 @@ const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Action::Run(config)) => run(&config),
+        Ok(Action::Run { config, stay }) => run(&config, stay),
         Ok(Action::Check(config)) => check(&config),
         Ok(Action::Status { config, json }) => tell_status(&config, json),
         Ok(Action::Discover { config, json, wait, identify }) => discover(&config, json, wait, &identify),
@@ -101,20 +101,19 @@ fn discover(file: &Path, json: bool, wait: Duration, identify: &[String]) -> u8 
     }
 }
 
-fn run(file: &Path) -> u8 {
-    let config = match config::load(file) {
-        Ok(config) => config,
-        Err(problems) => return refuse(&problems),
-    };
+fn run(file: &Path, stay: bool) -> u8 {
+    let config = config::load(file);
+    if let (Err(problems), false) = (&config, stay) {
+        return refuse(problems);
+    }
     start_log();
     a_panic_ends_the_process();
-    log::set_max_level(config.log_level);
-    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    match run_in_one_thread(config) {
+    log::set_max_level(config.as_ref().map_or(LevelFilter::Info, |config| config.log_level));
+    match run_in_one_thread(file, config) {
         Ok(()) => 0,
         Err(e) => {
-            log::error!("{e:#}");
-            if e.is::<linkspan_gateway::RunError>() { EX_UNAVAILABLE } else { EX_OSERR }
+            log::error!("{e}");
+            if matches!(e, Ended::Run(_)) { EX_UNAVAILABLE } else { EX_OSERR }
         }
     }
 }
@@ -152,6 +151,15 @@ fn enroll(mut order: Order) -> u8 {
     }
 }
 
+/// Why it does not run any more. (No anyhow here: its backtraces are 30 KB of a router's flash.)
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Run(linkspan_gateway::RunError),
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
 /// In builds that unwind as in those that abort; see docs/decisions/0001.
 fn a_panic_ends_the_process() {
     std::panic::set_hook(Box::new(|panic| {
@@ -160,7 +168,7 @@ fn a_panic_ends_the_process() {
     }));
 }
 
-fn run_in_one_thread(config: Config) -> anyhow::Result<()> {
+fn run_in_one_thread(file: &Path, config: Result<Config, Problems>) -> Result<(), Ended> {
     // Besides the one thread, a few short-lived ones wait for the system's resolver.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -170,15 +178,18 @@ fn run_in_one_thread(config: Config) -> anyhow::Result<()> {
         .build()?;
     let ended = runtime.block_on(async {
         let (commands, received) = mpsc::channel(8);
-        let signals = Signals::catch()?;
+        let mut signals = Signals::catch()?;
+        let Some(config) = signals.wait_for(file, config).await else { return Ok(()) };
+        log::set_max_level(config.log_level);
+        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let host = Host { service_manager: ServiceManager::from_environment(), set_log_level: log::set_max_level };
         log::info!("linkspan-gateway {} starts as {}", env!("CARGO_PKG_VERSION"), config.identity.name);
         tokio::select! {
-            ended = linkspan_gateway::run(config, received, host) => ended?,
+            ended = linkspan_gateway::run(config, received, host) => ended.map_err(Ended::Run)?,
             () = signals.forward(commands) => {}
         }
         log::info!("stopped");
-        anyhow::Ok(())
+        Ok(())
     });
     // A lookup that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -198,6 +209,23 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// The configuration, once it can be used; nothing, if there is to be an end before that.
+    async fn wait_for(&mut self, file: &Path, mut config: Result<Config, Problems>) -> Option<Config> {
+        loop {
+            match config {
+                Ok(config) => return Some(config),
+                Err(problems) => {
+                    log::error!("the configuration cannot be used; it is read again on SIGHUP:\n{problems}")
+                }
+            }
+            tokio::select! {
+                _ = self.terminate.recv() => return None,
+                _ = self.interrupt.recv() => return None,
+                _ = self.hang_up.recv() => config = config::load(file),
+            }
+        }
     }
 
     /// Turns signals into commands; ends only when nobody takes them any more.

@@ -173,6 +173,43 @@ async fn hang_up_reads_the_configuration_again() {
 }
 
 #[tokio::test]
+async fn a_router_that_is_not_set_up_waits_for_its_configuration_in_uci() {
+    let server = Server::new().await;
+    let site = Site::for_server(&server, "");
+    for folder in ["config", "linkspan"] {
+        std::fs::create_dir(site.dir.path().join(folder)).unwrap();
+    }
+    site.write("linkspan/secret", "hunter2-secret");
+    let uci = site.write("config/linkspan", "config server 'server'\n");
+    let log = site.dir.path().join("log");
+    let mut command = Command::new(PROGRAM);
+    command.args(["run", "--stay", "--config"]).arg(&uci).stdin(Stdio::null()).kill_on_drop(true);
+    let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut running = Running { child, log };
+    eventually("what is wrong", async || running.log().contains("`url` is missing in `config server`").then_some(()))
+        .await;
+    let good = format!(
+        "config server\n\toption url 'https://localhost:{}'\n\toption ca_file '{}'\nconfig identity\n\toption name 'site12'\n\
+         \toption secret_file 'secret'\nconfig device 'plc1'\n\toption host '127.0.0.1'\nconfig service\n\
+         \toption device 'plc1'\n\toption name 'web'\n\toption kind 'http'\n",
+        server.port(),
+        site.dir.path().join("ca.pem").display()
+    );
+    site.write("config/linkspan", &good);
+    running.signal("HUP").await;
+    let link = server.accept().await;
+    assert_eq!(link.devices().await.len(), 1);
+    let status = async || said(&["status", "-c", uci.to_str().unwrap()]).await.1;
+    site.write("config/linkspan", &good.replace("option kind 'http'", "option kind 'htpp'"));
+    running.signal("HUP").await;
+    eventually("a word in the log", async || running.log().contains("the last good one stays").then_some(())).await;
+    let told = status().await;
+    assert!(told.contains("did you mean \"http\"?") && told.contains("web (http, port 80)"), "{told}");
+    running.signal("TERM").await;
+    assert_eq!(running.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_wait_for_connections() {
     let server = Server::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -15,7 +15,12 @@ use crate::enrol::Order;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run the gateway of this configuration.
-    Run(PathBuf),
+    Run {
+        /// The configuration.
+        config: PathBuf,
+        /// One that cannot be used is waited for.
+        stay: bool,
+    },
     /// Check this configuration.
     Check(PathBuf),
     /// Tell how the gateway of this configuration is.
@@ -75,12 +80,15 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Action, Usage>
         let option = if words.wait.is_some() { "--wait" } else { "--identify" };
         return Err(Usage(format!("the option {option} belongs to `discover`")));
     }
+    if words.stay && command != "run" {
+        return Err(Usage("the option --stay belongs to `run`".to_owned()));
+    }
     if let Some(option) = words.enroll_option().filter(|_| command != "enroll") {
         return Err(Usage(format!("the option {option} belongs to `enroll`")));
     }
     let action = match command {
         "enroll" => Action::Enroll(Box::new(words.order(config)?)),
-        "run" => Action::Run(config),
+        "run" => Action::Run { config, stay: words.stay },
         "check" => Action::Check(config),
         "status" => Action::Status { config, json },
         "completion" => Action::Print(completion(words.values.get(1))?),
@@ -108,6 +116,7 @@ struct Words {
     values: Vec<String>,
     config: Option<PathBuf>,
     json: bool,
+    stay: bool,
     help: bool,
     version: bool,
     name: Option<String>,
@@ -133,6 +142,7 @@ impl Words {
             "--force",
             "--wait",
             "--identify",
+            "--stay",
         ];
         let text = |value: OsString| value.to_string_lossy().into_owned();
         let said = |e: lexopt::Error| Usage(e.to_string());
@@ -149,6 +159,7 @@ impl Words {
                 Arg::Long("wait") => read.wait = Some(seconds(&text(parser.value().map_err(said)?))?),
                 Arg::Long("force") => read.force = true,
                 Arg::Long("json") => read.json = true,
+                Arg::Long("stay") => read.stay = true,
                 Arg::Long("help") | Arg::Short('h') => read.help = true,
                 Arg::Long("version") | Arg::Short('V') => read.version = true,
                 Arg::Value(value) => read.values.push(value.to_string_lossy().into_owned()),
@@ -243,9 +254,9 @@ mod tests {
 
     #[test]
     fn words_are_understood_in_any_usual_order() {
-        assert_eq!(parse("run"), Ok(Action::Run(DEFAULT_FILE.into())));
+        assert_eq!(parse("run"), Ok(Action::Run { config: DEFAULT_FILE.into(), stay: false }));
         for line in ["run --config x", "run -c x", "-c x run", "run --config=x", "run -cx"] {
-            assert_eq!(parse(line), Ok(Action::Run("x".into())), "{line}");
+            assert_eq!(parse(line), Ok(Action::Run { config: "x".into(), stay: false }), "{line}");
         }
         assert_eq!(parse("check"), Ok(Action::Check(DEFAULT_FILE.into())));
         assert_eq!(parse("status --json"), Ok(Action::Status { config: DEFAULT_FILE.into(), json: true }));
@@ -255,6 +266,7 @@ mod tests {
             parse("discover --wait 2 -c x --identify 10.0.0.1 --identify 10.0.0.2"),
             Ok(Action::Discover { config: "x".into(), json: false, wait, identify })
         );
+        assert_eq!(parse("run --stay -c x"), Ok(Action::Run { config: "x".into(), stay: true }));
         assert_eq!(parse("-V"), Ok(Action::Print(VERSION)));
     }
 
@@ -288,6 +300,7 @@ mod tests {
         assert_eq!(told("run -x"), "unknown option `-x`");
         assert_eq!(told("run x"), "`run` does not take `x`");
         assert_eq!(told("run --json"), "the option --json belongs to `status` and `discover`");
+        assert_eq!(told("check --stay"), "the option --stay belongs to `run`");
         assert_eq!(told("completion"), "a shell is missing: bash, zsh or fish");
         assert_eq!(told("completion fihs"), "unknown shell `fihs`: bash, zsh or fish; did you mean `fish`?");
         assert!(told("run --config").contains("--config"));
