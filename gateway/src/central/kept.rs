@@ -35,12 +35,12 @@ pub(super) struct Kept {
 
 /// Where the document is that counts.
 pub(super) fn place(own_file: &Path) -> PathBuf {
-    own_file.with_extension("central.toml")
+    crate::config::home(own_file).with_extension("central.toml")
 }
 
 /// Where a document is while it is tried.
 pub(super) fn trial(own_file: &Path) -> PathBuf {
-    own_file.with_extension("central.trial")
+    crate::config::home(own_file).with_extension("central.trial")
 }
 
 pub(super) fn sha256(text: &str) -> String {
@@ -100,6 +100,12 @@ mod tests {
     fn some() -> Kept {
         let (order, own) = ("abc-0-1".into(), "0".repeat(64));
         Kept { revision: 7, order, own, text: "# Site 12\n[log]\nlevel = \"info\"\n".into(), intact: true }
+    }
+
+    #[test]
+    fn of_a_file_of_uci_it_lies_where_the_gateway_may_write() {
+        assert_eq!(place(Path::new("/etc/config/linkspan")), Path::new("/etc/linkspan/gateway.central.toml"));
+        assert_eq!(trial(Path::new("/etc/linkspan/gateway.toml")), Path::new("/etc/linkspan/gateway.central.trial"));
     }
 
     #[test]
