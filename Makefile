@@ -28,7 +28,7 @@ check: ## formatting, lints with every warning an error, sizes of files
 	$(CARGO) clippy -p linkspan-gateway --no-default-features --locked -- -D warnings
 	@tests/file-sizes.sh
 
-test: routers packages ## all tests, against real programs; installs those that are missing
+test: packages ## all tests, against real programs; installs those that are missing
 	@tests/install.sh test
 	@# Builds every package's programs too, since each has tests that run them; a build of its own would build all twice.
 	$(CARGO) test --workspace --locked --no-fail-fast
