@@ -130,7 +130,7 @@ struct Words {
 
 impl Words {
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        const OPTIONS: [&str; 11] = [
+        const OPTIONS: [&str; 12] = [
             "--config",
             "--json",
             "--help",
