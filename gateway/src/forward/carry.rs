@@ -78,7 +78,12 @@ impl Carrier {
                 std::future::pending().await
             }
         };
+        let resetter = stream.resetter();
         let end = tokio::select! {
+            reset = resetter.broken() => {
+                log::debug!("{name}: {reset}");
+                return abort(device);
+            }
             end = join(&mut *stream, &mut *device, packed, idle) => end,
             () = unlisted => {
                 log::info!("{name}: a connection ended, since the configuration no longer lists it so");

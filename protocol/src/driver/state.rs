@@ -55,6 +55,8 @@ impl Shared {
 pub(super) struct StreamWakers {
     pub(super) read: Option<Waker>,
     pub(super) write: Option<Waker>,
+    /// Whoever waits for a reset that no reader hears of any more.
+    pub(super) broken: Option<Waker>,
 }
 
 pub(super) struct State {
@@ -136,7 +138,17 @@ impl State {
                     came = true;
                     None
                 }
-                Event::Readable(id) => self.wakers.get_mut(&id).and_then(|wakers| wakers.read.take()),
+                Event::Readable(id) => {
+                    let wakers = self.wakers.get_mut(&id);
+                    if let Some(wakers) = wakers
+                        && wakers.broken.is_some()
+                        && self.session.mux.broken(id).is_some()
+                        && let Some(waker) = wakers.broken.take()
+                    {
+                        waker.wake();
+                    }
+                    self.wakers.get_mut(&id).and_then(|wakers| wakers.read.take())
+                }
                 Event::Writable(id) => self.wakers.get_mut(&id).and_then(|wakers| wakers.write.take()),
             };
             if let Some(waker) = waker {

@@ -98,7 +98,7 @@ impl fmt::Debug for Line {
     }
 }
 
-/// Resets a stream that somebody else owns.
+/// Resets a stream that somebody else owns, and hears of its reset.
 #[derive(Clone)]
 pub struct Resetter {
     shared: Arc<Shared>,
@@ -109,6 +109,20 @@ impl Resetter {
     /// Ends both directions at once and says why; nothing happens if the stream is over.
     pub fn reset(&self, reason: ResetReason, text: &str) {
         self.shared.reset(self.id, Reset::new(reason, text));
+    }
+
+    /// Resolves when the stream is reset, by either end or with its session, after the other end had said all it had to
+    /// say. Whoever has read that end hears of nothing more, and of a reset only with the next write, which may never be.
+    pub async fn broken(&self) -> Reset {
+        poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if let Some(reset) = state.session.mux.broken(self.id) {
+                return Poll::Ready(reset);
+            }
+            state.wakers.entry(self.id).or_default().broken = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The link below it.

@@ -167,6 +167,11 @@ impl Mux {
         }
     }
 
+    /// The reset of a stream whose other end had already said all it had to say: reading it tells of an orderly end.
+    pub fn broken(&self, id: StreamId) -> Option<Reset> {
+        self.streams.get(&id).map_or_else(|| Some(gone()), |stream| stream.broken().cloned())
+    }
+
     /// Ends the stream in both directions at once; what was not sent yet is dropped.
     pub fn reset(&mut self, id: StreamId, reset: Reset) {
         if let Some(stream) = self.streams.get_mut(&id)

@@ -169,6 +169,7 @@ enum Ending {
 /// Carries bytes both ways until both directions have ended or one side fails.
 async fn carry<S: DeviceStream>(socket: Socket, stream: S, filter: Option<&Mutex<Filter>>) {
     let (mut sink, mut source) = socket.split();
+    let mut broken = std::pin::pin!(stream.broken());
     let (mut reader, mut writer) = tokio::io::split(stream);
     let ending = {
         let up_ended = CancellationToken::new();
@@ -183,6 +184,7 @@ async fn carry<S: DeviceStream>(socket: Socket, stream: S, filter: Option<&Mutex
                     Err(ending) => break ending,
                 },
                 () = up_ended.cancelled(), if down_ended => break Ending::Done,
+                error = broken.as_mut(), if down_ended => break Ending::Fault(S::fault(&error)),
             }
         }
     };

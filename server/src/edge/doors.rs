@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
-use linkspan_protocol::driver::{Line, ResetReason, Stream, reset_of};
+use linkspan_protocol::driver::{Line, ResetReason, Stream, failed, reset_of};
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use linkspan_protocol::message::{DeviceReport, ServiceReport};
 use linkspan_protocol::text::tame;
@@ -108,6 +108,9 @@ pub trait DeviceStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// The link to the gateway: while that is away, nobody can answer.
     fn line(&self) -> Line;
+
+    /// Resolves when it fails although the device has already ended its direction: then no read tells of it.
+    fn broken(&self) -> impl Future<Output = io::Error> + Send + 'static;
 }
 
 /// Everything the edge needs to know about people, devices and gateways.
@@ -182,6 +185,11 @@ impl DeviceStream for Stream {
     fn line(&self) -> Line {
         Stream::line(self)
     }
+
+    fn broken(&self) -> impl Future<Output = io::Error> + Send + 'static {
+        let resetter = self.resetter();
+        async move { failed(resetter.broken().await) }
+    }
 }
 
 impl DeviceStream for Metered {
@@ -191,5 +199,9 @@ impl DeviceStream for Metered {
 
     fn line(&self) -> Line {
         Metered::line(self)
+    }
+
+    fn broken(&self) -> impl Future<Output = io::Error> + Send + 'static {
+        Metered::broken(self)
     }
 }

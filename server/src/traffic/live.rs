@@ -63,6 +63,11 @@ impl Live {
         self.resetter.line()
     }
 
+    /// Resolves when it is cut or reset after the device had said all it had to say.
+    pub(super) async fn broken(&self) -> Reset {
+        self.resetter.broken().await
+    }
+
     pub(super) fn new(passage: Passage, number: u64, resetter: Resetter) -> Self {
         let zero = || AtomicU64::new(0);
         Self {

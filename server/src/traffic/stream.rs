@@ -29,6 +29,12 @@ impl Metered {
         self.live.line()
     }
 
+    /// Resolves when the stream is cut or reset after the device had said all it had to say.
+    pub fn broken(&self) -> impl Future<Output = io::Error> + Send + 'static {
+        let live = self.live.clone();
+        async move { failed(live.broken().await) }
+    }
+
     pub(super) fn new(stream: Way, live: Arc<Live>, number: u64, traffic: Traffic) -> Self {
         Self { stream, live, number, traffic, came_to_end: false, finished: false, failure: None }
     }

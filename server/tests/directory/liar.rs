@@ -1,13 +1,15 @@
 //! A directory that lies: it says yes to every bind, and answers every search with whomever it likes.
 
-use linkspan_server::access::directory::Directory;
+use std::time::Duration;
+
+use linkspan_server::access::directory::{Directory, DirectoryError};
 use linkspan_server::config::{GroupRole, Ldap};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::sign_in;
-use crate::slapd::Slapd;
+use crate::slapd::{PASSWORD, Slapd};
 
 const BIND: u8 = 0x60;
 const SEARCH: u8 = 0x63;
@@ -92,4 +94,25 @@ async fn garbage_is_no_answer() {
     let slapd = Slapd::start();
     let directory = Directory::new(Ldap { urls, ..slapd.settings() }).unwrap();
     assert!(directory.ping().await.is_err());
+}
+
+/// Referrals: a directory that sends us on to another does not make us talk to that one, let alone with passwords.
+#[tokio::test]
+async fn a_referral_leads_nowhere() {
+    let slapd = Slapd::start();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ldap://{}/ou=people,dc=example,dc=com", elsewhere.local_addr().unwrap());
+    // Whoever searches all that is below the base gets it as a continuation, and whoever binds below it as the answer.
+    slapd.change(&format!(
+        "dn: ou=elsewhere,dc=example,dc=com\nchangetype: add\nobjectClass: referral\nobjectClass: extensibleObject\n\
+         ou: elsewhere\nref: {url}\n"
+    ));
+    let directory = Directory::new(slapd.settings()).unwrap();
+    assert!(sign_in(&directory, "anna", PASSWORD).await.unwrap().is_some(), "who is here comes in");
+    assert_eq!(sign_in(&directory, "eve", PASSWORD).await, Ok(None), "who is said to be there does not");
+    let below = Ldap { base: "ou=elsewhere,dc=example,dc=com".to_owned(), ..slapd.settings() };
+    let refused = sign_in(&Directory::new(below).unwrap(), "anna", PASSWORD).await.unwrap_err();
+    assert!(matches!(&refused, DirectoryError::Refuses(text) if text.contains("10")), "{refused:?}");
+    let came = tokio::time::timeout(Duration::from_millis(100), elsewhere.accept()).await;
+    assert!(came.is_err(), "somebody called the other directory");
 }

@@ -92,6 +92,21 @@ async fn a_device_may_end_its_direction_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_hears_of_the_end_although_the_device_has_said_all_it_had_to_say() {
+    let origin = Origin::start(|mut visit| async move {
+        visit.say("bye").await;
+        visit.socket.shutdown().await.unwrap();
+        visit.drain().await;
+    });
+    let mut world = World::start(vec![device("plc1", &[("ssh", ServiceKind::Ssh, origin.at)])]).await;
+    let mut socket = open(&world, "plc1/services/ssh", &[]).await.unwrap();
+    assert_eq!(next(&mut socket).await, Some(Message::binary("bye")));
+    assert_eq!(next(&mut socket).await, Some(Message::binary("")));
+    world.cut();
+    assert!(matches!(next(&mut socket).await, Some(Message::Close(Some(frame))) if u16::from(frame.code) == 4503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_after_the_upgrade_are_close_codes() {
     let free = linkspan_server::edge::listener::bind(local()).unwrap().local_addr().unwrap();
     let all = ["refused", "unreachable", "timed-out", "no-name", "not-listed", "ended", "data-cap"];

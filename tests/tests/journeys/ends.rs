@@ -1,15 +1,17 @@
 //! Whatever a right ends by, and whatever was opened with it: it ends within a second. Each cause against each kind of
 //! stream, against real parts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use linkspan_server::access::Role;
 use linkspan_tests::parts::Vnc;
-use linkspan_tests::wait::PATIENCE;
+use linkspan_tests::wait::{self, PATIENCE};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
@@ -22,14 +24,16 @@ use crate::site::Site;
 /// What is promised.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// Kinds of streams to a device.
-const STREAMS: &[&str] = &["tcp", "vnc", "websocket", "download"];
+const STREAMS: &[&str] = &["tcp", "device done", "client done", "vnc", "websocket", "download"];
 /// The same, and what the server itself sends.
-const ALL: &[&str] = &["tcp", "vnc", "websocket", "download", "events"];
+const ALL: &[&str] = &["tcp", "device done", "client done", "vnc", "websocket", "download", "events"];
 
 /// A site with a device that has a page, a screen and a port.
 struct House {
     site: Site,
-    _parts: (Origin, Origin, Vnc),
+    /// Connections that the device has of those whose one direction has ended.
+    half: Arc<AtomicUsize>,
+    _parts: (Origin, Origin, Origin, Vnc),
 }
 
 /// Something that is open.
@@ -55,14 +59,38 @@ async fn page(mut call: Call) {
     }
 }
 
+/// A port whose device answers once, and is silent from then on: `d` ends its direction too, until the other is reset.
+async fn half(mut call: Call, open: Arc<AtomicUsize>) {
+    open.fetch_add(1, Ordering::SeqCst);
+    let mut byte = [0];
+    if call.socket.read_exact(&mut byte).await.is_ok() {
+        call.say(byte).await;
+        if byte == *b"d" {
+            drop(call.socket.shutdown().await);
+        }
+        // Reading would end at the client's end of its direction: what is waited for is that all of it is over.
+        let gone = call.socket.ready(Interest::ERROR).await;
+        assert!(gone.is_ok());
+    }
+    open.fetch_sub(1, Ordering::SeqCst);
+}
+
 impl House {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (page, port) = (Origin::start(page).await, Origin::start(echo).await);
+        let open = Arc::<AtomicUsize>::default();
+        let counted = open.clone();
+        let quiet = Origin::start(move |call| half(call, counted.clone())).await;
         let vnc = Vnc::start(folder.path()).await.unwrap();
-        let services = [("web", "http", page.address), ("vnc", "vnc", vnc.address()), ("echo", "tcp", port.address)];
+        let services = [
+            ("web", "http", page.address),
+            ("vnc", "vnc", vnc.address()),
+            ("echo", "tcp", port.address),
+            ("quiet", "tcp", quiet.address),
+        ];
         let site = Site::open(|config| config.device("plc1", "a machine", &services)).await.unwrap();
-        Self { site, _parts: (page, port, vnc) }
+        Self { site, half: open, _parts: (page, port, quiet, vnc) }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
@@ -90,6 +118,19 @@ impl House {
                 let mut stream = raw("echo").await?;
                 stream.send(b"here").await?;
                 ensure!(stream.receive_exactly(4).await? == b"here");
+                Ok(Open::Raw(stream.into()))
+            }
+            "device done" => {
+                let mut stream = raw("quiet").await?;
+                stream.send(b"d").await?;
+                ensure!(stream.receive().await? == "d" && stream.receive().await?.is_empty());
+                Ok(Open::Raw(stream.into()))
+            }
+            "client done" => {
+                let mut stream = raw("quiet").await?;
+                stream.send(b"c").await?;
+                stream.send(b"").await?;
+                ensure!(stream.receive().await? == "c");
                 Ok(Open::Raw(stream.into()))
             }
             "vnc" => {
@@ -228,6 +269,14 @@ async fn every_kind_of_stream_ends_at_once_whatever_the_right_ends_by() {
     end_at_once(streams, begun, begun + left, "the time of a token").await;
 
     assert!(witness.try_join_next().is_none(), "everybody else goes on");
+    // The device hears of each end too, also where nobody has anything to say any more.
+    wait::until("the end of every silent connection at the device", PATIENCE, async || {
+        let open = house.half.load(Ordering::SeqCst);
+        ensure!(open == 0, "{open} are open");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
