@@ -45,12 +45,12 @@ impl Stream {
         self.send.half == Half::Finished && self.receive.ended
     }
 
-    /// Ends both directions; what came before can still be read.
     /// The reset that no reader hears of, since the other end's direction had ended before.
     pub(super) fn broken(&self) -> Option<&Reset> {
         self.reset.as_ref().filter(|_| self.receive.ended)
     }
 
+    /// Ends both directions; what came before can still be read.
     pub(super) fn end(&mut self, reset: Reset) {
         self.last_word = None;
         self.reset = Some(reset);
