@@ -9,7 +9,7 @@ set -euo pipefail
 build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
 test=("${demo[@]}" faketime strace slapd ldap-utils iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps x11-utils lighttpd lighttpd-mod-webdav nginx-light
-  squid tinyproxy avahi-daemon dnsmasq-base udhcpc chromium chromium-driver fonts-dejavu-core python3-venv)
+  squid tinyproxy avahi-daemon dnsmasq-base udhcpc minidlna wsdd python3-pymodbus chromium chromium-driver fonts-dejavu-core python3-venv)
 # rathole, from crates.io, is compared with; its TLS is OpenSSL.
 bench=("${test[@]}" wrk openssl libssl-dev)
 
@@ -99,7 +99,7 @@ if command -v systemctl >/dev/null; then
     case "$package" in
       openssh-server) unit=ssh ;;
       nginx-light) unit=nginx ;;
-      lighttpd | squid | tinyproxy | avahi-daemon | slapd) unit=$package ;;
+      lighttpd | squid | tinyproxy | avahi-daemon | slapd | minidlna | wsdd) unit=$package ;;
       *) continue ;;
     esac
     "${as_root[@]}" systemctl --quiet disable "$unit" 2>/dev/null ||

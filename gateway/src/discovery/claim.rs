@@ -55,6 +55,10 @@ pub(crate) enum Source {
     Lease,
     #[cfg(feature = "mdns")]
     Mdns,
+    #[cfg(feature = "ssdp")]
+    WsDiscovery,
+    #[cfg(feature = "ssdp")]
+    Ssdp,
     Neighbour,
 }
 
@@ -64,6 +68,10 @@ impl Source {
             Self::Lease => "lease",
             #[cfg(feature = "mdns")]
             Self::Mdns => "mdns",
+            #[cfg(feature = "ssdp")]
+            Self::WsDiscovery => "ws-discovery",
+            #[cfg(feature = "ssdp")]
+            Self::Ssdp => "ssdp",
             Self::Neighbour => "neighbour",
         }
     }

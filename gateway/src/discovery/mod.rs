@@ -10,8 +10,14 @@ mod lan;
 mod leases;
 #[cfg(feature = "mdns")]
 pub(crate) mod mdns;
+#[cfg(any(feature = "mdns", feature = "ssdp"))]
+mod multicast;
 #[cfg(feature = "netlink")]
 mod neighbours;
+#[cfg(any(feature = "mdns", feature = "ssdp"))]
+mod schedule;
+#[cfg(feature = "ssdp")]
+mod ssdp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +90,7 @@ impl Discovery {
                 ended = leases::run(ears(), &sources.leases) => ended,
                 ended = Self::neighbours(ears(), &sources) => ended,
                 ended = self.mdns(ears(), &sources) => ended,
+                ended = Self::ssdp(ears(), &sources) => ended,
                 ended = identify::run(ears(), &self.desk, &self.inventory) => ended,
             }
         };
@@ -130,6 +137,16 @@ impl Discovery {
         std::future::pending().await
     }
 
+    #[cfg(feature = "ssdp")]
+    async fn ssdp(ears: Ears, sources: &Sources) -> Result<(), String> {
+        ssdp::run(ears, &sources.ssdp).await
+    }
+
+    #[cfg(not(feature = "ssdp"))]
+    async fn ssdp(_: Ears, _: &Sources) -> Result<(), String> {
+        std::future::pending().await
+    }
+
     #[cfg(feature = "netlink")]
     async fn neighbours(ears: Ears, sources: &Sources) -> Result<(), String> {
         neighbours::run(ears, sources).await
@@ -159,11 +176,12 @@ pub(crate) struct Sources {
     leases: watch::Sender<Vec<Claim>>,
     neighbours: watch::Sender<Vec<Claim>>,
     mdns: watch::Sender<Vec<Claim>>,
+    ssdp: watch::Sender<Vec<Claim>>,
 }
 
 impl Sources {
-    fn all(&self) -> [&watch::Sender<Vec<Claim>>; 3] {
-        [&self.leases, &self.neighbours, &self.mdns]
+    fn all(&self) -> [&watch::Sender<Vec<Claim>>; 4] {
+        [&self.leases, &self.neighbours, &self.mdns, &self.ssdp]
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -180,12 +198,13 @@ async fn merge(sources: &Sources, inventory: &Inventory, mut wishes: watch::Rece
             inventory.update(&sources.claims());
         }
         let last = Instant::now() + MERGE_EVERY;
-        let [leases, neighbours, mdns] = &mut heard;
+        let [leases, neighbours, mdns, ssdp] = &mut heard;
         tokio::select! {
             () = sleep_until(last) => {}
             Ok(()) = leases.changed() => {}
             Ok(()) = neighbours.changed() => {}
             Ok(()) = mdns.changed() => {}
+            Ok(()) = ssdp.changed() => {}
             Ok(()) = wishes.changed() => {}
         }
         sleep(SETTLE).await;

@@ -30,7 +30,8 @@ pub(super) async fn run(mut ears: Ears, sources: &Sources) -> Result<(), String>
     let told = |e: io::Error| format!("the kernel does not tell its neighbours: {e}");
     let bell = Bell::of_neighbours().map_err(told)?;
     let mut nudged = BTreeMap::new();
-    let (mut mdns, mut leases) = (sources.mdns.subscribe(), sources.leases.subscribe());
+    let (mut mdns, mut ssdp) = (sources.mdns.subscribe(), sources.ssdp.subscribe());
+    let mut leases = sources.leases.subscribe();
     loop {
         let wish = ears.wish();
         let table = if wish.lan.is_empty() { Vec::new() } else { neighbours().map_err(told)? };
@@ -49,6 +50,7 @@ pub(super) async fn run(mut ears: Ears, sources: &Sources) -> Result<(), String>
                 rang = bell.rings() => rang,
                 // Whoever they tell of may not have been heard by the kernel yet.
                 Ok(()) = mdns.changed() => Ok(()),
+                Ok(()) = ssdp.changed() => Ok(()),
                 Ok(()) = leases.changed() => Ok(()),
                 () = ears.changed() => Ok(()),
             }
@@ -77,7 +79,8 @@ async fn nudge(table: &[Neighbour], wish: &Wish, sources: &Sources, nudged: &mut
     nudged.retain(|_, at| *at + NUDGE_EVERY > now);
     let stale = table.iter().filter(|entry| !entry.is_failed && entry.confirmed_ago >= STALE_AFTER);
     let mut wanted: Vec<_> = stale.map(|entry| (entry.interface, entry.ip)).collect();
-    for claim in [&sources.mdns, &sources.leases].into_iter().flat_map(|source| source.borrow().clone()) {
+    for claim in [&sources.mdns, &sources.ssdp, &sources.leases].into_iter().flat_map(|source| source.borrow().clone())
+    {
         for spot in &claim.spots {
             let on = wish.lan.iter().filter(|on| spot.interface.as_ref().is_none_or(|name| *name == on.name));
             wanted.extend(on.filter(|on| on.holds(spot.ip)).map(|on| (on.index, spot.ip)));

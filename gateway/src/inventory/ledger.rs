@@ -203,8 +203,9 @@ impl Kept {
         if !self.identified.is_empty() && !self.device.sources.iter().any(|source| source == "identify") {
             self.device.sources.push("identify".to_owned());
         }
-        if self.device.about.is_empty() {
-            self.device.about = self.identified_about.clone().unwrap_or_default();
+        // Who was asked knows better than who was overheard.
+        if let Some(about) = &self.identified_about {
+            self.device.about.clone_from(about);
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn merge(claims: &[Claim]) -> Vec<Found> {
         };
         groups.entry(key).or_default().push(claim);
     }
-    groups.into_iter().map(|(key, claims)| device(key, claims)).collect()
+    groups.into_iter().map(|(key, claims)| device(key, claims, &macs)).collect()
 }
 
 /// Which Ethernet device is at an address: the kernel knows it best, a DHCP server may have old news.
@@ -66,18 +66,21 @@ fn macs(claims: &[Claim]) -> HashMap<&Spot, Mac> {
     macs
 }
 
-fn device(key: String, mut claims: Vec<&Claim>) -> Found {
+fn device(key: String, mut claims: Vec<&Claim>, macs: &HashMap<&Spot, Mac>) -> Found {
     claims.sort_by_key(|claim| claim.source);
     let mut lesser: Vec<_> = claims.iter().filter_map(|claim| claim.unique.as_deref().map(key_of_word)).collect();
-    let mut spots: Vec<(bool, &Spot)> = Vec::new();
+    let mut spots: Vec<(bool, bool, &Spot)> = Vec::new();
     for claim in &claims {
-        // What is known of the present goes before what a DHCP server once gave.
-        spots.extend(claim.spots.iter().map(|spot| (!claim.alive, spot)));
+        // What is known to be at this Ethernet address goes before what somebody only says is, and what is known of the present
+        // before what a DHCP server once gave.
+        spots.extend(claim.spots.iter().map(|spot| (!macs.contains_key(spot), !claim.alive, spot)));
     }
+    // What is another's address is not its own, whoever says so.
+    spots.retain(|(_, _, spot)| macs.get(spot).is_none_or(|mac| !key.starts_with("mac:") || key == key_of(*mac)));
     spots.sort();
     let mut device = FoundDevice { key, present: claims.iter().any(|claim| claim.alive), ..FoundDevice::default() };
     let (mut services, mut about): (Vec<FoundService>, _) = (Vec::new(), None);
-    for (_, spot) in spots {
+    for (_, _, spot) in spots {
         push_new(&mut device.addresses, spot.to_string());
         lesser.push(key_of_spot(spot));
     }
@@ -133,6 +136,17 @@ mod tests {
         assert_eq!(device.names, ["plc", "plc-7"]);
         assert_eq!(device.sources, ["lease", "mdns", "neighbour"]);
         assert!(device.present);
+    }
+
+    #[test]
+    fn nobody_makes_an_address_anothers_by_saying_so() {
+        let plc = claim(Source::Neighbour, Some(MAC), "192.168.1.10", None);
+        let thief = claim(Source::Neighbour, Some("02:00:00:00:00:66"), "192.168.1.2", None);
+        let mut says = claim(Source::Lease, None, "192.168.1.10", Some("plc"));
+        says.spots.extend(["192.168.1.2", "192.168.1.3"].map(|text| text.parse::<Spot>().unwrap()));
+        let found = merge(&[plc, thief, says]);
+        let plc = found.iter().find(|found| found.device.key == format!("mac:{MAC}")).unwrap();
+        assert_eq!(plc.device.addresses, ["192.168.1.10", "192.168.1.3"], "what is known goes first");
     }
 
     #[test]

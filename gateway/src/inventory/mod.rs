@@ -108,6 +108,14 @@ impl Inventory {
         device.into_iter().flat_map(|device| &device.addresses).filter_map(|text| text.parse().ok()).collect()
     }
 
+    /// What the device at an address is known to offer.
+    pub(crate) fn services_at(&self, spot: &Spot) -> Vec<FoundService> {
+        let text = spot.to_string();
+        let devices = self.devices.borrow();
+        let device = devices.iter().find(|device| device.addresses.contains(&text));
+        device.map(|device| device.services.clone()).unwrap_or_default()
+    }
+
     /// The addresses at which an Ethernet device is now, the best one first.
     pub(crate) fn spots(&self, mac: Mac) -> Vec<Spot> {
         self.addresses_of(&merge::key_of(mac))

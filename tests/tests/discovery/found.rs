@@ -18,7 +18,7 @@ async fn what_publishes_itself_is_found_with_its_services_and_joined_by_its_ethe
     let _camera = Avahi::publish(&lan.subfolder("camera").unwrap(), &camera, "camera", &services, true).await.unwrap();
     let hmi_services = [("HMI".to_owned(), "_rfb._tcp", 5900, "")];
     let _hmi = Avahi::publish(&lan.subfolder("hmi").unwrap(), &hmi, "hmi", &hmi_services, false).await.unwrap();
-    let found = lan.discover("", 6).unwrap();
+    let found = lan.discover("", 6, &[]).unwrap();
     assert_eq!(found["interfaces"], json!(["br-lan"]));
     let camera = device(&found, "camera");
     assert_eq!(camera["key"], "mac:02:4c:53:00:00:02", "{found:#}");
@@ -47,7 +47,7 @@ async fn who_has_a_lease_is_found_by_the_name_it_gave() {
     let plc = lan.machine(9, &[]).unwrap();
     let address = dnsmasq.ask(&plc, "eth0", "plc-9").unwrap();
     let config = format!("[discovery]\nlease_files = [\"{}\"]\n", dnsmasq.leases().display());
-    let found = lan.discover(&config, 5).unwrap();
+    let found = lan.discover(&config, 5, &[]).unwrap();
     let plc = device(&found, "plc-9");
     assert_eq!(
         (plc["key"].as_str(), plc["addresses"][0].as_str()),
@@ -55,6 +55,6 @@ async fn who_has_a_lease_is_found_by_the_name_it_gave() {
     );
     assert_eq!(plc["sources"], json!(["lease", "neighbour"]), "it was asked whether it is there, and is: {plc:#}");
     assert_eq!(plc["present"], true);
-    let quiet = lan.discover(&format!("{config}probe = false\ninterfaces = [\"br-wan\"]\n"), 1);
+    let quiet = lan.discover(&format!("{config}probe = false\ninterfaces = [\"br-wan\"]\n"), 1, &[]);
     assert!(quiet.unwrap_err().to_string().contains("69"), "an interface that is not there leads nowhere");
 }

@@ -43,12 +43,15 @@ impl Lan {
         Ok(machine)
     }
 
-    /// `linkspan-gateway discover` on the router, with that configuration.
-    pub(crate) fn discover(&self, config: &str, wait: u32) -> Result<Value> {
+    /// `linkspan-gateway discover` on the router, with that configuration, and a closer look at those targets.
+    pub(crate) fn discover(&self, config: &str, wait: u32, targets: &[&str]) -> Result<Value> {
         let file = self.folder.path().join("gateway.toml");
         std::fs::write(&file, config)?;
         let mut command = self.binaries.command_in(Some(self.router.name()), "linkspan-gateway")?;
         command.args(["discover", "--json", "--wait", &wait.to_string(), "--config"]).arg(&file);
+        for target in targets {
+            command.args(["--identify", target]);
+        }
         let output = output_of(command, None)?;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "{}: {said}", output.status);
@@ -79,4 +82,12 @@ pub(crate) fn device<'a>(found: &'a Value, name: &str) -> &'a Value {
     let devices = found["devices"].as_array().unwrap();
     let named = |device: &&Value| device["names"].as_array().is_some_and(|names| names.iter().any(|one| one == name));
     devices.iter().find(named).unwrap_or_else(|| panic!("no {name}: {found:#}"))
+}
+
+/// The device at that address.
+pub(crate) fn at<'a>(found: &'a Value, address: &str) -> &'a Value {
+    let devices = found["devices"].as_array().unwrap();
+    let there =
+        |device: &&Value| device["addresses"].as_array().is_some_and(|all| all.iter().any(|one| one == address));
+    devices.iter().find(there).unwrap_or_else(|| panic!("nothing at {address}: {found:#}"))
 }

@@ -5,3 +5,4 @@
 mod approve;
 mod found;
 mod lan;
+mod told;

@@ -29,6 +29,8 @@ const CONNECT: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Time for all that one order asks for.
 const ORDER: Duration = Duration::from_secs(10 * 60);
+/// Other ports of one device that are looked at, since it told of them.
+const TOLD_MAX: usize = 16;
 /// Longest text of a target.
 const TARGET_LEN: usize = 100;
 
@@ -193,8 +195,9 @@ pub(super) async fn look(request: u64, spots: Vec<Spot>, lan: &[Interface], inve
             && let Some(spot) = waiting.next()
         {
             let lan: Arc<[Interface]> = lan.into();
+            let ports = ports(&inventory.services_at(&spot));
             running.spawn(async move {
-                let seen = timeout_at(end, device(&lan, &spot)).await.ok().flatten();
+                let seen = timeout_at(end, device(&lan, &spot, ports)).await.ok().flatten();
                 (spot, seen)
             });
         }
@@ -216,10 +219,22 @@ struct Seen {
     about: Option<String>,
 }
 
+/// The usual ports, and those that the device told of and of which it is known what is spoken there.
+fn ports(told: &[FoundService]) -> Vec<(u16, Speech)> {
+    let mut all = Vec::from(PORTS);
+    let other = told.iter().filter(|service| service.port > 0 && PORTS.iter().all(|(port, _)| *port != service.port));
+    for (port, speech) in other.filter_map(|service| Some((service.port, Speech::told_of(service)?))).take(TOLD_MAX) {
+        if all.iter().all(|(known, _)| *known != port) {
+            all.push((port, speech));
+        }
+    }
+    all
+}
+
 /// One port after the other; nothing, if nobody is there.
-async fn device(lan: &[Interface], spot: &Spot) -> Option<Seen> {
+async fn device(lan: &[Interface], spot: &Spot, ports: Vec<(u16, Speech)>) -> Option<Seen> {
     let (mut seen, mut answered) = (Seen { services: Vec::new(), about: None }, false);
-    for (port, speech) in PORTS {
+    for (port, speech) in ports {
         let address = socket_address(lan, spot, port)?;
         match timeout(CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
@@ -227,6 +242,7 @@ async fn device(lan: &[Interface], spot: &Spot) -> Option<Seen> {
                 let shown = speech.listen(stream, spot.ip).await;
                 seen.about = seen.about.or(shown.about);
                 seen.services.push(FoundService { kind: shown.kind.to_owned(), port, text: shown.text });
+                seen.services.extend(shown.page);
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => answered = true,
             // Nobody is there: the other ports would only wait for nobody.

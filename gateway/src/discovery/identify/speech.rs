@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use linkspan_protocol::discovery::{TEXT_MAX, bounded};
+use linkspan_protocol::discovery::{FoundService, TEXT_MAX, bounded};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 const ANSWER_MAX: usize = 16 * 1024;
 
 /// What is expected at a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Speech {
     Http,
     Https,
@@ -25,6 +25,9 @@ pub(super) enum Speech {
     Modbus,
     /// Nothing is sent, and nothing waited for: of this kind, it is enough that somebody listens.
     Silent(&'static str),
+    /// The description of a UPnP device, at that path.
+    #[cfg(feature = "ssdp")]
+    Description(String),
 }
 
 /// What was heard.
@@ -34,14 +37,31 @@ pub(super) struct Shown {
     pub(super) text: String,
     /// Maker and model.
     pub(super) about: Option<String>,
+    /// The page for people that it names, if that is at another port.
+    pub(super) page: Option<FoundService>,
 }
 
 impl Speech {
+    /// What is expected at a port of which the device has told.
+    pub(super) fn told_of(service: &FoundService) -> Option<Self> {
+        Some(match service.kind.strip_suffix("._tcp")? {
+            "_http" => Self::Http,
+            "_https" => Self::Https,
+            "_ssh" | "_sftp-ssh" => Self::Ssh,
+            "_rfb" => Self::Rfb,
+            "_rtsp" => Self::Rtsp,
+            "_modbus" | "_mbap" => Self::Modbus,
+            #[cfg(feature = "ssdp")]
+            "_upnp" if service.text.starts_with('/') => Self::Description(service.text.clone()),
+            _ => return None,
+        })
+    }
+
     pub(super) async fn listen(self, mut stream: TcpStream, ip: IpAddr) -> Shown {
         let shown = |kind, text: Option<String>| Shown {
             kind,
             text: bounded(&text.unwrap_or_default(), TEXT_MAX),
-            about: None,
+            ..Shown::default()
         };
         match self {
             Self::Http => shown("_http._tcp", page(&mut stream, ip).await),
@@ -64,20 +84,46 @@ impl Speech {
                 Shown { about: about.map(|text| bounded(&text, TEXT_MAX)), ..shown("_modbus._tcp", None) }
             }
             Self::Silent(kind) => shown(kind, None),
+            #[cfg(feature = "ssdp")]
+            Self::Description(path) => description(&mut stream, ip, &path).await,
         }
     }
 }
 
+/// Who made it, what it is and how somebody called it (UPnP Device Architecture 2.0, section 2.3).
+#[cfg(feature = "ssdp")]
+async fn description(stream: &mut TcpStream, ip: IpAddr, path: &str) -> Shown {
+    use crate::discovery::ssdp::text::{Url, words};
+
+    let answer = read(stream, get(ip, path).as_bytes(), b"</root>").await.unwrap_or_default();
+    let made: Vec<_> =
+        ["manufacturer", "modelName", "modelNumber"].iter().filter_map(|name| words(&answer, name)).collect();
+    let called = words(&answer, "friendlyName").map(|name| format!("({name})"));
+    let about: Vec<_> = made.into_iter().chain(called).collect();
+    let page = words(&answer, "presentationURL");
+    let page = page.as_deref().and_then(Url::read).filter(|url| url.host == ip.to_string());
+    let page = page.map(|url| FoundService {
+        kind: if url.is_tls { "_https._tcp" } else { "_http._tcp" }.to_owned(),
+        port: url.port,
+        text: String::new(),
+    });
+    let about = (!about.is_empty()).then(|| bounded(&about.join(" "), TEXT_MAX));
+    Shown { kind: "_upnp._tcp", about, page, ..Shown::default() }
+}
+
 /// Title and server of the page at `/`.
 async fn page(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), ip: IpAddr) -> Option<String> {
-    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\nConnection: close\r\n\r\n");
-    let answer = read(stream, request.as_bytes(), b"</title>").await?;
+    let answer = read(stream, get(ip, "/").as_bytes(), b"</title>").await?;
     if !answer.starts_with("HTTP/") {
         return None;
     }
     let words: Vec<_> = [title(&answer), header(&answer, "server")].into_iter().flatten().collect();
     Some(words.join(", "))
+}
+
+fn get(ip: IpAddr, path: &str) -> String {
+    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html, text/xml\r\nConnection: close\r\n\r\n")
 }
 
 async fn line(stream: &mut TcpStream, send: &[u8]) -> Option<String> {

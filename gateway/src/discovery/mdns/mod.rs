@@ -2,9 +2,9 @@
 
 mod memory;
 mod packet;
-mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until};
 
 use self::memory::{ALL_KINDS, Memory};
 use self::packet::{A, AAAA, PTR};
-use self::sockets::{Heard, Sockets};
 use super::claim::{Claim, Spot};
 use super::lan::multicasting;
+use super::multicast::{Group, Heard, Sockets};
+use super::schedule::Schedule;
 use super::{Ears, Wish};
 
 /// Names under `.local` that are looked for at once.
@@ -24,9 +25,17 @@ const WANTED_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// Between looks at the interfaces.
 const INTERFACES_EVERY: Duration = Duration::from_secs(15);
-/// The first questions for all kinds follow each other so soon, and each time twice as late, up to the last.
+/// The pause after the first questions for all kinds.
 const ASK_FIRST: Duration = Duration::from_secs(1);
-const ASK_LAST: Duration = Duration::from_secs(60 * 60);
+/// RFC 6762, sections 3 and 11.
+const GROUP: Group = Group {
+    language: "multicast DNS",
+    v4: Ipv4Addr::new(224, 0, 0, 251),
+    v6: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb),
+    port: 5353,
+    hops: 255,
+    asks_from_port: true,
+};
 /// Questions in a second and on an interface, for what is missing.
 const QUESTIONS: usize = 20;
 /// Records that are taken in a second; a LAN that says more is not listened to until the next one.
@@ -70,11 +79,11 @@ impl Mdns {
         let wish = self.ears.wish();
         let mut engine = Engine {
             memory: Memory::new(),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(GROUP),
             wish,
             wanted,
             asked: BTreeMap::new(),
-            schedule: Schedule::new(),
+            schedule: Schedule::new(ASK_FIRST),
             budget: RECORDS_A_SECOND,
         };
         let (mut tick, mut look) = (Instant::now(), Instant::now());
@@ -130,7 +139,7 @@ impl Engine {
         }
         if self.sockets.serve(&open) {
             self.memory.keep_interfaces(&open);
-            self.schedule = Schedule::new();
+            self.schedule = Schedule::new(ASK_FIRST);
         }
     }
 
@@ -146,7 +155,8 @@ impl Engine {
             news |= self.memory.take(&record, (&interface, heard.from), &wanted, now);
         }
         if self.memory.kinds.len() > kinds {
-            self.schedule.soon(now);
+            // Not at once for each.
+            self.schedule.within(2 * ASK_FIRST, now);
         }
         news
     }
@@ -174,7 +184,7 @@ impl Engine {
             let known: Vec<_> = known.iter().map(|(kind, name, left)| (kind.as_str(), *name, *left)).collect();
             let asked: Vec<_> = asked.iter().map(|(name, kind)| (&**name, *kind)).collect();
             let packets = packet::questions(&asked, &known);
-            self.sockets.send(&interface, &packets).await;
+            self.sockets.ask(&interface, |_| packets.clone()).await;
         }
         news
     }
@@ -224,32 +234,6 @@ impl Engine {
             *before = Arc::new(found);
             news
         });
-    }
-}
-
-/// When all kinds are asked for.
-struct Schedule {
-    next: Instant,
-    pause: Duration,
-}
-
-impl Schedule {
-    fn new() -> Self {
-        Self { next: Instant::now(), pause: ASK_FIRST }
-    }
-
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.next <= now;
-        if due {
-            self.next = now + self.pause;
-            self.pause = (2 * self.pause).min(ASK_LAST);
-        }
-        due
-    }
-
-    /// Something new is to be asked for: again from the start, but not at once for each.
-    fn soon(&mut self, now: Instant) {
-        self.next = self.next.min(now + 2 * ASK_FIRST);
     }
 }
 
