@@ -134,7 +134,7 @@ impl Server {
             .keeping(Keeping::new(config.limits.resume, config.limits.link_memory))
             .with_fleet(begin_fleet(&store, &registry, (&audit, &events), &house))
             .with_lans(lans.clone())
-            .with_identities(config.gateways.certificate_grace, certificates.public_keys_watched());
+            .with_identities(&config.gateways, certificates.public_keys_watched());
         let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let console = api::console_router(ConsoleState {

@@ -111,12 +111,15 @@ pub struct Gateways {
     pub certificate_lifetime: Duration,
     /// For so long after its end a certificate still lets its gateway in, so that it can be renewed.
     pub certificate_grace: Duration,
+    /// The longest silence on an idle link that a gateway may learn to allow.
+    pub keepalive_max: Duration,
 }
 
 impl Default for Gateways {
     fn default() -> Self {
         let day = Duration::from_hours(24);
-        Self { certificate_lifetime: 90 * day, certificate_grace: 180 * day }
+        let keepalive_max = Duration::from_mins(15);
+        Self { certificate_lifetime: 90 * day, certificate_grace: 180 * day, keepalive_max }
     }
 }
 

@@ -179,12 +179,17 @@ fn second_factor(section: &Section<'_>, problems: &mut Problems<'_>) -> SecondFa
 }
 
 fn gateways(root: &Section<'_>, problems: &mut Problems<'_>) -> Gateways {
-    let section = root.section("gateways", &["certificate_lifetime", "certificate_grace"], problems);
+    let section = root.section("gateways", &["certificate_lifetime", "certificate_grace", "keepalive_max"], problems);
     let fallback = Gateways::default();
     let mut time = |key, fallback| section.text(key, problems, duration).unwrap_or(fallback);
+    let (certificate_lifetime, certificate_grace) = (
+        time("certificate_lifetime", fallback.certificate_lifetime),
+        time("certificate_grace", fallback.certificate_grace),
+    );
     Gateways {
-        certificate_lifetime: time("certificate_lifetime", fallback.certificate_lifetime),
-        certificate_grace: time("certificate_grace", fallback.certificate_grace),
+        certificate_lifetime,
+        certificate_grace,
+        keepalive_max: section.text("keepalive_max", problems, silence).unwrap_or(fallback.keepalive_max),
     }
 }
 
@@ -226,6 +231,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         Some(time) if time <= LONGEST => Ok(time),
         Some(_) => Err(format!("`{text}` is too long; the longest time is a year, `8784h`")),
         None => Err(format!("`{text}` is not a time; write `30s`, `5m` or `12h`")),
+    }
+}
+
+/// What a link may be silent for; gateways take nothing else.
+const SILENCE: std::ops::RangeInclusive<Duration> = Duration::from_secs(15)..=Duration::from_hours(1);
+
+fn silence(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if SILENCE.contains(&time) {
+        Ok(time)
+    } else {
+        Err(format!("`{text}` is not from 15 seconds to an hour, `15s` to `1h`"))
     }
 }
 
@@ -289,6 +306,7 @@ mod tests {
         "url",
         "certificate_lifetime",
         "certificate_grace",
+        "keepalive_max",
         "self_signed",
         "session_lifetime",
         "session_idle",

@@ -171,7 +171,11 @@ async fn guessing_is_slowed_and_rubbish_is_refused() {
 
 #[tokio::test]
 async fn a_gateway_renews_its_own_certificate_and_no_other() {
-    let times = config::Gateways { certificate_lifetime: Duration::from_millis(10), certificate_grace: DAY };
+    let times = config::Gateways {
+        certificate_lifetime: Duration::from_millis(10),
+        certificate_grace: DAY,
+        ..config::Gateways::default()
+    };
     let (_dir, store, desk) = desk(times).await;
     let code = site_to_claim(&store, "site12").await;
     site_to_claim(&store, "site7").await;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::hear::{self, Heard};
 use super::registry::{Admission, Candidate, Registered};
-use super::{Gate, PING_AFTER_LONGEST, SERVER_PING_AFTER, SERVER_PING_LATER, revocation};
+use super::{Gate, SERVER_PING_AFTER, SERVER_PING_LATER, revocation};
 use crate::events::Gateway;
 use crate::rights::TenantId;
 use crate::store::{DataCap, GatewayId, LinkCount, Seen};
@@ -144,7 +144,7 @@ impl Member<'_> {
                     Box::pin(self.take_devices(&devices, refused)).await;
                 }
                 Ok(Heard::Keepalive(seconds)) => {
-                    let asks = Duration::from_secs(seconds.into()).min(PING_AFTER_LONGEST);
+                    let asks = Duration::from_secs(seconds.into()).min(self.gate.silence);
                     self.link.set_ping_after((asks + SERVER_PING_LATER).max(SERVER_PING_AFTER));
                 }
                 Ok(Heard::Traffic { month, sent, received }) if self.registered.is_some() => {

@@ -39,6 +39,7 @@ use self::registry::{Candidate, NoSession, Registry};
 use self::rush::{Arriving, Rush};
 use self::tell::Teller;
 pub use self::waiting::Keeping;
+use crate::config;
 use crate::edge::connection::Peer;
 use crate::edge::listener::House;
 use crate::edge::upgrade::{self, Subprotocol};
@@ -54,10 +55,6 @@ pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
 /// Silence after which the server asks whether a gateway is there. Longer than the gateway's own [`PING_AFTER`]: as long
 /// as the gateway asks, the server need not, and an idle link costs half.
 const SERVER_PING_AFTER: Duration = PING_AFTER.saturating_mul(2);
-
-/// Longest silence that a gateway may learn to allow, and the most that it can make the server wait for a sign of life:
-/// a gateway that lost its power shows as connected for so long, unless somebody asks for a device of it.
-const PING_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// How much later than the gateway the server asks: the gateway's own question may be late on a slow line.
 const SERVER_PING_LATER: Duration = Duration::from_secs(30);
@@ -104,6 +101,9 @@ pub struct Gate {
     server_keys: watch::Receiver<Vec<String>>,
     presence: Presence,
     keeping: Keeping,
+    /// Longest silence that a gateway may learn to allow, and the most that it can make the server wait for a sign of life:
+    /// a gateway that lost its power shows as connected for so long, unless somebody asks for a device of it.
+    silence: Duration,
     rush: Rush,
     /// When gateways are asked to come back after a restart; decided once, while all are still here.
     returning: Arc<OnceLock<(u32, u32)>>,
@@ -138,6 +138,7 @@ impl Gate {
             teller,
             lans: None,
             keeping,
+            silence: config::Gateways::default().keepalive_max,
             rush,
             returning,
             server_keys,
@@ -146,11 +147,12 @@ impl Gate {
         }
     }
 
-    /// The same, for gateways with certificates: they are let in for `grace` after their end, and told how to know this
+    /// The same, on the terms of the configuration and for gateways with certificates, which are told how to know this
     /// server again when their clocks are wrong.
     #[must_use]
-    pub fn with_identities(self, grace: Duration, server_keys: watch::Receiver<Vec<String>>) -> Self {
-        Self { doorkeeper: Doorkeeper::new(self.store.clone(), grace), server_keys, ..self }
+    pub fn with_identities(self, terms: &config::Gateways, server_keys: watch::Receiver<Vec<String>>) -> Self {
+        let doorkeeper = Doorkeeper::new(self.store.clone(), terms.certificate_grace);
+        Self { doorkeeper, silence: terms.keepalive_max, server_keys, ..self }
     }
 
     /// Hears of the configurations of gateways.
@@ -349,8 +351,8 @@ impl Gate {
             received,
             // A session that goes on keeps the credit it began with.
             window: WINDOW_MIN,
-            ping_after_s: u32::try_from(PING_AFTER.as_secs()).unwrap_or(u32::MAX),
-            ping_after_max_s: u32::try_from(PING_AFTER_LONGEST.as_secs()).ok(),
+            ping_after_s: u32::try_from(PING_AFTER.min(self.silence).as_secs()).unwrap_or(u32::MAX),
+            ping_after_max_s: u32::try_from(self.silence.as_secs()).ok(),
             resume_within_s: self.keeping.offer(),
             time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
             utc_offset_s: self.traffic.utc_offset(),

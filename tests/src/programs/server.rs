@@ -30,6 +30,8 @@ pub struct ServerSetup {
     pub place: Option<String>,
     /// What it logs, if it is not the usual.
     pub log: Option<&'static str>,
+    /// What its server.toml says besides names and places; without it there is no such file, and it starts with `--dev`.
+    pub config: Option<&'static str>,
 }
 
 impl ServerSetup {
@@ -40,13 +42,27 @@ impl ServerSetup {
 
     /// Those ports of the loopback.
     pub fn on_ports(folder: &Path, https: u16, http: u16) -> Self {
-        Self { folder: folder.to_owned(), https: loopback(https), http: loopback(http), place: None, log: None }
+        Self {
+            folder: folder.to_owned(),
+            https: loopback(https),
+            http: loopback(http),
+            place: None,
+            log: None,
+            config: None,
+        }
     }
 
     /// In a namespace, at an address of it; HTTP is one port above.
     pub fn inside(folder: &Path, namespace: &Namespace, https: SocketAddr) -> Self {
         let http = SocketAddr::new(https.ip(), https.port().wrapping_add(1));
-        Self { folder: folder.to_owned(), https, http, place: Some(namespace.name().to_owned()), log: None }
+        Self {
+            folder: folder.to_owned(),
+            https,
+            http,
+            place: Some(namespace.name().to_owned()),
+            log: None,
+            config: None,
+        }
     }
 
     /// Logs so much.
@@ -55,8 +71,32 @@ impl ServerSetup {
         Self { log: Some(log), ..self }
     }
 
+    /// With a server.toml that says this too, and without a user `admin`.
+    #[must_use]
+    pub fn configured(self, config: &'static str) -> Self {
+        Self { config: Some(config), ..self }
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.folder.join("server.toml")
+    }
+
+    fn write(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let Some(config) = self.config else { return Ok(()) };
+        let text = format!(
+            "state_dir = \".\"\n[listen]\nhttps = \"{}\"\nhttp = \"{}\"\n[site]\nconsole = \"linkspan.localhost\"\n\
+             zone = \"devices.localhost\"\n[tls]\nself_signed = true\n{config}",
+            self.https, self.http
+        );
+        Ok(fs::write(self.config_file(), text)?)
+    }
+
     /// What every command of the server needs to find its files, and what `run` listens at.
     fn arguments(&self) -> Vec<OsString> {
+        if self.config.is_some() {
+            return vec!["--config".into(), self.config_file().into_os_string()];
+        }
         let mut arguments = vec!["--dev".into(), self.folder.clone().into_os_string()];
         if (self.https, self.http) != (loopback(DEV_PORTS.0), loopback(DEV_PORTS.1)) {
             for (option, address) in [("--listen-https", self.https), ("--listen-http", self.http)] {
@@ -78,7 +118,7 @@ pub struct Server {
 impl Server {
     /// Starts it with `--dev`, which makes a user `admin` with a password in the folder, and waits until it is ready.
     pub async fn start(binaries: &Binaries, setup: ServerSetup) -> Result<Self> {
-        fs::create_dir_all(&setup.folder)?;
+        setup.write()?;
         let process = run(binaries, &setup)?;
         let mut server = Self { setup, binaries: binaries.clone(), process };
         server.wait_until_ready().await?;
@@ -150,9 +190,9 @@ impl Server {
     async fn wait_until_ready(&mut self) -> Result<()> {
         let url = format!("{}/readyz", self.console());
         let (ca_file, password_file, address) = (self.ca_file(), self.password_file(), self.setup.https);
-        let place = self.setup.place.clone();
+        let (place, makes_admin) = (self.setup.place.clone(), self.setup.config.is_none());
         let ask = async || {
-            ensure!(password_file.exists(), "{} is not there yet", password_file.display());
+            ensure!(!makes_admin || password_file.exists(), "{} is not there yet", password_file.display());
             if place.is_some() {
                 // From here the namespace cannot be reached: what the process says must do.
                 return ca_file.exists().then_some(()).ok_or_else(|| anyhow!("no {} yet", ca_file.display()));

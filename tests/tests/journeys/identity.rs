@@ -153,7 +153,8 @@ async fn a_copied_identity_takes_over_once_and_does_not_fight() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_renewed_by_itself_and_the_old_one_dies() {
     let life = Duration::from_secs(20);
-    let gateways = Gateways { certificate_lifetime: life, certificate_grace: Duration::from_secs(3600) };
+    let gateways =
+        Gateways { certificate_lifetime: life, certificate_grace: Duration::from_secs(3600), ..Gateways::default() };
     let place = Place::start(gateways).await.unwrap();
     place.enroll("site12", None).await.unwrap();
     copy(&place.config("site12"), &place.config("copy"));
@@ -179,7 +180,10 @@ async fn a_certificate_is_renewed_by_itself_and_the_old_one_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_ended_too_long_ago_opens_nothing() {
     let second = Duration::from_secs(1);
-    let place = Place::start(Gateways { certificate_lifetime: second, certificate_grace: second }).await.unwrap();
+    let place =
+        Place::start(Gateways { certificate_lifetime: second, certificate_grace: second, ..Gateways::default() })
+            .await
+            .unwrap();
     place.enroll("site12", None).await.unwrap();
     tokio::time::sleep(3 * second).await;
     let _gateway = place.run("site12", None).unwrap();

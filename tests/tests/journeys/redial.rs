@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use linkspan_tests::line::Way;
 use linkspan_tests::netns::{ip, run};
+use linkspan_tests::programs::{Binaries, Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait::{PATIENCE, until};
 use nix::sys::signal::Signal;
 
 use crate::field::{Field, MOVED, SERVER, SLACK, nft, silence, speak, talk};
 use crate::uplinks::forgetful;
+use crate::world::status as status_of;
 
 /// What comes from there is silent for a while, in which somebody waits all the time for an answer. A stream that was open
 /// goes on, and a page is there, soon after that.
@@ -44,6 +46,23 @@ async fn twenty_silent_seconds_are_over_when_the_line_is_and_what_was_open_goes_
     let field = Field::start("").await.unwrap();
     field.line.set(Way::Both, "delay=40ms").unwrap();
     is_back_after(&field, &["203.0.113.0/24", "10.64.0.0/24"], Duration::from_secs(20)).unwrap();
+}
+
+/// Where a proxy in front of the server ends silent connections, gateways are not to be silent for so long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_says_how_long_its_gateways_may_be_silent() {
+    let (folder, binaries) = (tempfile::tempdir().unwrap(), Binaries::beside_me().unwrap());
+    let setup = ServerSetup::new(&folder.path().join("server")).unwrap();
+    let setup = setup.configured("[gateways]\nkeepalive_max = \"15s\"\n");
+    let server = Server::start(&binaries, setup).await.unwrap();
+    let url = format!("https://localhost:{}", server.address().port());
+    let config = GatewayConfig::new("site1", &server.add_gateway("site1").unwrap(), &url, &server.ca_file());
+    let gateway = Gateway::start(&binaries, &folder.path().join("gateway"), &config).unwrap();
+    let span = until("the link", PATIENCE, async || {
+        let status = status_of(&binaries, &gateway.config_file())?;
+        status["link"]["keepalive"]["ping_after_s"].as_u64().context(status)
+    });
+    assert_eq!(span.await.unwrap(), 15);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
