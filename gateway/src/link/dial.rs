@@ -6,22 +6,19 @@ use std::pin::pin;
 use std::time::Duration;
 
 use linkspan_protocol::ahead::Ahead;
-use linkspan_protocol::driver::websocket_config;
 use linkspan_protocol::handshake::{HandshakeError, greet};
-use linkspan_protocol::message::{Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, Welcome};
+use linkspan_protocol::message::{Hello, Refused, RefusedReason, Welcome};
 use linkspan_protocol::text::tame;
 use linkspan_protocol::websocket;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::tungstenite::error::{ProtocolError, SubProtocolError};
-use tokio_tungstenite::tungstenite::http::{Response, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error as WsError};
 
 use super::backoff::Retry;
 use super::failure::{Failure, Step};
 use super::resolver::Resolver;
+use super::upgrade::{Answer, UpgradeError, upgrade};
 use super::{closed, proxy, tls};
 use crate::config::{HostPort, Server};
 use crate::platform::race::Race;
@@ -49,7 +46,7 @@ pub(super) async fn reach(
 ) -> Result<(Socket, SocketAddr, SocketAddr), Failure> {
     let (stream, local, peer) = secure(server, (resolver, again), tls, &mut at_step).await?;
     at_step(Step::Websocket);
-    Ok((upgrade(stream, &server.at).await?, local, peer))
+    Ok((open_websocket(stream, &server.at).await?, local, peer))
 }
 
 /// The same, up to where the server's certificate was checked.
@@ -163,53 +160,38 @@ fn no_connection(at: &HostPort, addresses: &[SocketAddr], error: &io::Error) -> 
     }
 }
 
-async fn upgrade(stream: Transport, at: &HostPort) -> Result<Socket, Failure> {
-    let authority = at.to_string();
-    let authority = authority.strip_suffix(":443").unwrap_or(&authority);
-    let uri: Uri = format!("wss://{authority}{LINK_PATH}").parse().map_err(|_| {
-        Failure::new(Step::Websocket, format!("{authority} cannot stand in a url"), "correct [server] url")
-            .with_retry(Retry::Slowly)
-    })?;
-    let request = ClientRequestBuilder::new(uri)
-        .with_sub_protocol(SUBPROTOCOL)
-        .with_header(header::USER_AGENT.as_str(), super::AGENT);
-    let upgrading = tokio_tungstenite::client_async_with_config(request, stream, Some(websocket_config()));
-    match timeout(Step::Websocket.deadline(), upgrading).await {
-        // The server says nothing before it has heard a hello: nothing was read beyond its answer.
-        Ok(Ok((socket, _))) => Ok(Socket::new(socket.into_inner(), Role::Client, &[])),
-        Ok(Err(e)) => Err(explain_upgrade(e)),
+async fn open_websocket(mut stream: Transport, at: &HostPort) -> Result<Socket, Failure> {
+    match timeout(Step::Websocket.deadline(), upgrade(&mut stream, at)).await {
+        Ok(Ok(read)) => Ok(Socket::new(stream, Role::Client, &read)),
+        Ok(Err(e)) => Err(explain_upgrade(&e)),
         Err(_) => Err(Failure::timed_out(Step::Websocket, "the server", "is it a Linkspan server?")),
     }
 }
 
-fn explain_upgrade(error: WsError) -> Failure {
+fn explain_upgrade(error: &UpgradeError) -> Failure {
     let no_linkspan = "is [server] url that of a Linkspan server, and not of a device's page?";
     match error {
-        WsError::Http(response) => explain_answer(&response),
-        WsError::Io(e) if tls::refuses_us(&e) => tls::not_accepted(),
-        WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(
-            SubProtocolError::NoSubProtocol | SubProtocolError::InvalidSubProtocol,
-        )) => Failure::new(Step::Websocket, format!("the server does not speak {SUBPROTOCOL}"), no_linkspan)
-            .with_retry(Retry::Slowly),
+        UpgradeError::Answered(answer) => explain_answer(answer, tame(&error.to_string()), no_linkspan),
+        UpgradeError::Io(e) if tls::refuses_us(e) => tls::not_accepted(),
+        UpgradeError::Subprotocol => {
+            Failure::new(Step::Websocket, error.to_string(), no_linkspan).with_retry(Retry::Slowly)
+        }
         other => Failure::new(Step::Websocket, tame(&other.to_string()), no_linkspan),
     }
 }
 
-fn explain_answer<B>(response: &Response<B>) -> Failure {
-    let status = response.status();
-    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let mut what = format!("the server answered {status}");
-    let (advice, retry) = match status.as_u16() {
+fn explain_answer(answer: &Answer, mut what: String, no_linkspan: &str) -> Failure {
+    let (advice, retry) = match answer.status {
         300..=399 => {
-            if let Some(location) = text(header::LOCATION) {
+            if let Some(location) = &answer.location {
                 what += &format!(" to {}", tame(location));
             }
             ("redirects are not followed: write the final host as [server] url", Retry::Slowly)
         }
         429 | 500..=599 => ("the server, or what stands before it, is busy or starting", Retry::Soon),
-        _ => ("is [server] url that of a Linkspan server, and not of a device's page?", Retry::Slowly),
+        _ => (no_linkspan, Retry::Slowly),
     };
-    let after = text(header::RETRY_AFTER).and_then(|wish| retry_after(wish, text(header::DATE)));
+    let after = answer.retry_after.as_deref().and_then(|wish| retry_after(wish, answer.date.as_deref()));
     let retry = after.map_or(retry, Retry::After);
     Failure::new(Step::Websocket, what, advice).with_retry(retry)
 }

@@ -13,6 +13,7 @@ mod servers;
 mod session;
 mod tls;
 mod trust;
+mod upgrade;
 mod uplinks;
 
 use std::net::SocketAddr;

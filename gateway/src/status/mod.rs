@@ -8,8 +8,7 @@ pub use self::snapshot::{
     CapStatus, DataStatus, DeviceStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus,
     ServiceData, ServiceStatus, Snapshot, StreamStatus,
 };
-pub use self::socket::{AskError, ask};
-pub use self::text::text;
+pub use self::socket::{AskError, Told, ask};
 
 pub(crate) use self::snapshot::Sources;
 pub(crate) use self::socket::{ClaimError, Socket};

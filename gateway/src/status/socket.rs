@@ -1,4 +1,5 @@
-//! The Unix socket of the status: one gateway holds it, whoever connects reads one snapshot as one line of JSON.
+//! The Unix socket of the status: one gateway holds it, whoever connects reads one snapshot as one line of JSON, and then
+//! in words. The words are the running gateway's, so that `status` need not understand the JSON: 50 KB of a router's flash.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read};
@@ -11,7 +12,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use super::snapshot::{Snapshot, Sources};
+use super::snapshot::Sources;
+use super::text::text;
 
 /// Time for one reader to take its snapshot, and for an answer.
 const READER_DEADLINE: Duration = Duration::from_secs(5);
@@ -105,9 +107,11 @@ impl Drop for Socket {
 }
 
 async fn tell(reader: &mut UnixStream, sources: &Sources) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&sources.snapshot())?;
-    line.push(b'\n');
-    reader.write_all(&line).await?;
+    let snapshot = sources.snapshot();
+    let mut told = serde_json::to_vec(&snapshot)?;
+    told.push(b'\n');
+    told.extend_from_slice(text(&snapshot).as_bytes());
+    reader.write_all(&told).await?;
     reader.shutdown().await
 }
 
@@ -123,29 +127,34 @@ pub enum AskError {
         source: io::Error,
     },
     /// Something else listens there, or another version.
-    #[error("what answers at {} cannot be read: {source}", path.display())]
-    Malformed {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    #[error("what answers at {} tells no status: is it a linkspan-gateway of this version?", .0.display())]
+    Strange(PathBuf),
 }
 
-/// Asks the gateway that serves at a path: its snapshot, and the line of JSON it came as.
-pub fn ask(path: &Path) -> Result<(Snapshot, String), AskError> {
-    let line = read_line(path).map_err(|source| AskError::NotRunning { path: path.to_owned(), source })?;
-    let snapshot = serde_json::from_str(&line);
-    let snapshot = snapshot.map_err(|source| AskError::Malformed { path: path.to_owned(), source })?;
-    Ok((snapshot, line))
+/// How a gateway is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// A [`Snapshot`](super::Snapshot) as one line of JSON.
+    pub json: String,
+    /// The same in words.
+    pub text: String,
 }
 
-fn read_line(path: &Path) -> io::Result<String> {
+/// Asks the gateway that serves at a path.
+pub fn ask(path: &Path) -> Result<Told, AskError> {
+    let told = read(path).map_err(|source| AskError::NotRunning { path: path.to_owned(), source })?;
+    match told.split_once('\n') {
+        Some((json, text)) if json.starts_with('{') => Ok(Told { json: format!("{json}\n"), text: text.to_owned() }),
+        _ => Err(AskError::Strange(path.to_owned())),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
     let stream = StdUnixStream::connect(path)?;
     stream.set_read_timeout(Some(READER_DEADLINE))?;
-    let mut line = String::new();
-    stream.take(SNAPSHOT_MAX).read_to_string(&mut line)?;
-    Ok(line)
+    let mut told = String::new();
+    stream.take(SNAPSHOT_MAX).read_to_string(&mut told)?;
+    Ok(told)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::snapshot::{
 };
 
 /// A page about the gateway, for people.
-pub fn text(snapshot: &Snapshot) -> String {
+pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     // Writing into a String does not fail.
     let _: fmt::Result = write_all(&mut page, snapshot);

@@ -283,7 +283,7 @@ impl Site {
 }
 
 fn status_at(socket: &Path) -> Option<Snapshot> {
-    status::ask(socket).ok().map(|(snapshot, _)| snapshot)
+    status::ask(socket).ok().map(|told| serde_json::from_str(&told.json).unwrap())
 }
 
 /// A gateway in this process.
