@@ -2,6 +2,7 @@
 //! real programs as partners, and sample devices that look like real ones.
 
 pub mod devices;
+pub mod fetch;
 pub mod https;
 pub mod line;
 pub mod netns;

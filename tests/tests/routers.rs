@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use linkspan_tests::fetch::{checksum, hash};
+use linkspan_tests::noise::noise;
 use linkspan_tests::parts::Nginx;
-use linkspan_tests::process::bound_command;
 use linkspan_tests::programs::{Binaries, Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait::PATIENCE;
-use ring::digest::{SHA256, digest};
 
 const MEGABYTES: usize = 20;
 
@@ -34,18 +34,6 @@ fn emulated(folder: &Path, target: &str, emulator: &[&str]) -> Result<Binaries> 
     Ok(binaries)
 }
 
-/// The SHA-256 of a page of the device, fetched by curl with `admin`'s token.
-async fn checksum(server: &Server, token: &str, page: &str, folder: &Path) -> Result<Vec<u8>> {
-    let file = folder.join("fetched");
-    let mut curl = bound_command("curl");
-    curl.args(["-sS", "--fail", "--noproxy", "*", "--max-time", "100", "--cacert"]).arg(server.ca_file());
-    curl.arg("-H").arg(format!("Linkspan-Authorization: Bearer {token}"));
-    curl.arg("-o").arg(&file).arg(format!("{}/{page}", server.device("plc1")));
-    let ended = tokio::process::Command::from(curl).output().await?;
-    ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    Ok(digest(&SHA256, &std::fs::read(file)?).as_ref().to_vec())
-}
-
 async fn works(target: &str, emulator: &[&str]) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("linkspan-router-").tempdir()?;
     let programs = folder.path().join("programs");
@@ -53,8 +41,7 @@ async fn works(target: &str, emulator: &[&str]) -> Result<()> {
     let router = emulated(&programs, target, emulator)?;
 
     let nginx = Nginx::start(&folder.path().join("nginx")).await?;
-    let large: Vec<u8> =
-        (0..MEGABYTES << 18).flat_map(|n: usize| (n as u32).wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let large = noise(MEGABYTES << 20);
     std::fs::write(nginx.root().join("large"), &large)?;
     std::fs::write(nginx.root().join("small"), "from the device")?;
 
@@ -67,18 +54,18 @@ async fn works(target: &str, emulator: &[&str]) -> Result<()> {
     let mut gateway = Gateway::start(&router, &folder.path().join("gateway"), &config)?;
     let token = server.sign_in().await?;
 
-    let small = digest(&SHA256, b"from the device").as_ref().to_vec();
+    let small = hash(b"from the device");
     for restarts in 0..2 {
         let what = format!("the page through {target} after {restarts} restarts of the server");
         gateway
             .process()
             .until(&what, async || {
-                ensure!(checksum(&server, &token, "small", folder.path()).await? == small, "another page");
+                ensure!(checksum(&server, &token, "small", None).await? == small, "another page");
                 Ok(())
             })
             .await?;
-        let fetched = checksum(&server, &token, "large", folder.path()).await?;
-        ensure!(fetched == digest(&SHA256, &large).as_ref(), "20 MB arrived changed");
+        let fetched = checksum(&server, &token, "large", None).await?;
+        ensure!(fetched == hash(&large), "20 MB arrived changed");
         if restarts == 0 {
             server.restart().await?;
         }
