@@ -10,7 +10,7 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny cross routers packages ipk apk deb release reproducible boot
+.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny cross routers emulate memory packages ipk apk deb release reproducible boot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,20 @@ routers: ## the gateway for big-endian MIPS and for ARM, at work in emulation (R
 	packaging/cross.sh $(ROUTERS)
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test -p linkspan-tests --locked --test routers -- --ignored --exact $(addprefix on_,$(ROUTERS))
+
+emulate: ## the gateway on a MIPS 24Kc machine with 64 MB and a kernel of its own: TLS, mDNS, news of the kernel, memory
+	@tests/install.sh test
+	@tests/install.sh emulate
+	packaging/malta.sh
+	packaging/cross.sh mipsel
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test -p linkspan-tests --locked --test malta -- --ignored --nocapture
+
+memory: ## what a gateway with 20 devices holds, idle and after a million streams (LINKSPAN_STREAMS)
+	@tests/install.sh cross
+	packaging/cross.sh x86_64
+	LINKSPAN_GATEWAY=$(abspath $(or $(CARGO_TARGET_DIR),target))/cross/x86_64/linkspan-gateway \
+	  $(CARGO) test -p linkspan-gateway --locked --test memory -- --ignored --nocapture
 
 packages: ## what is shipped, as opkg, procd's shell, LuCI, bitbake and systemd read it
 	@tests/install.sh packages

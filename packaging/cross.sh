@@ -43,11 +43,12 @@ build() {
   case "$target" in mips | mipsel | armv7 | arm) relocation=-Crelocation-model=static ;; esac
   local sysroot
   sysroot=$(/usr/bin/rustc --print sysroot)
+  # unwind.c stands in for libunwind; its path is relative, since it is part of what a build is known by.
   # -Z build-std needs the library's sources of this very compiler, and MIPS has no library prebuilt. Paths of this
   # machine are no part of the program: two machines build the same bytes.
   env PATH="$tools/bin:$PATH" CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$target_dir/cross-build" \
     CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0 CARGO_PROFILE_GATEWAY_STRIP=false \
-    RUSTFLAGS="-Ctarget-feature=+crt-static -Clink-self-contained=no -Cforce-unwind-tables=no $relocation \
+    RUSTFLAGS="-Ctarget-feature=+crt-static -Clink-self-contained=no -Cforce-unwind-tables=no $relocation -Clink-arg=packaging/unwind.c \
       --remap-path-prefix=$PWD=/linkspan --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$sysroot=/rust" \
     /usr/bin/cargo zigbuild --quiet --locked --profile gateway -p linkspan-gateway --target "$triple" \
     -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size "${features[@]}"

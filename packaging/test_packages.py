@@ -244,6 +244,45 @@ class Luci(unittest.TestCase):
             # LuCI's E() takes a bare text as HTML; in a list it is text.
             self.assertNotRegex(text, r"""E\('\w+', \{[^}]*\}, ['"`_(]|E\('\w+', ['"`_]""")
 
+    def page(self, view, **answers):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({name.replace("_", "."): answer for name, answer in answers.items()}, file)
+            file.flush()
+            folder = ipk.LUCI / "htdocs/luci-static/resources/view/linkspan"
+            ran = run(["node", str(TOP / "packaging/luci_page.js"), str(folder / f"{view}.js"), file.name])
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        return [line.strip() for line in ran.stdout.splitlines()]
+
+    def test_the_status_shows_link_devices_what_was_found_and_the_data_of_the_month(self):
+        odd = "<img src=x onerror=alert(1)>"
+        status = {
+            "name": odd, "config_problems": [odd],
+            "link": {"server": odd, "state": odd, "last_error": {"step": odd, "what": odd, "advice": odd}},
+            "data": {"month": "2026-11", "sent": 12_000_000, "received": 3_000_000, "cap": {"hard": 500_000_000}, "server_cap": {"hard": 450_000_000}},
+            "devices": [{"name": odd, "host": odd, "services": [{"name": odd, "kind": odd, "port": 80, "open": 2, "last_error": odd}]}],
+            "discovery": {"enabled": True, "found": [
+                {"key": "ip:10.0.0.1", "present": False},
+                {"key": "mac:02:4c:53:00:00:02", "name": odd, "address": odd, "about": odd, "present": True},
+            ]},
+        }
+        page = self.page("status", linkspan_status=status, linkspan_check={"ok": True, "text": ""}, rc_list={"linkspan": {"enabled": True}})
+        self.assertFalse([line for line in page if line.startswith(("HTML", "ATTRIBUTE"))])
+        self.assertGreater(page.count("text " + odd), 9)
+        for wanted in ("15.0 MB of 450.0 MB", "Switch off", "Found on the LAN", "02:4c:53:00:00:02", "Enrol"):
+            self.assertIn("text " + wanted, page)
+        self.assertLess(page.index("text 02:4c:53:00:00:02"), page.index("text ip:10.0.0.1"), "what is there comes first")
+
+    def test_a_gateway_that_is_off_says_what_is_wrong(self):
+        check = {"ok": False, "text": "linkspan:3:2: <b>"}
+        page = self.page("status", linkspan_status={}, linkspan_check=check, rc_list={"linkspan": {"enabled": False}})
+        for wanted in ("The gateway is not at work.", "linkspan:3:2: <b>", "Switch on"):
+            self.assertIn("text " + wanted, page)
+        self.assertFalse([line for line in page if line.startswith("HTML")])
+
+    def test_the_log_and_the_settings_are_rendered(self):
+        self.assertIn('textarea "a <b> line"', self.page("log", linkspan_log={"text": "a <b> line"}))
+        self.assertEqual(self.page("settings"), ["form"])
+
     def test_menu_and_rights_name_what_is_there(self):
         menu = json.loads((ipk.LUCI / "root/usr/share/luci/menu.d/luci-app-linkspan.json").read_text())
         rights = json.loads((ipk.LUCI / "root/usr/share/rpcd/acl.d/luci-app-linkspan.json").read_text())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what the tests, the demo or the bench run against, where it is missing:
 #
-#   tests/install.sh build|demo|test|bench|cross|packages|boot
+#   tests/install.sh build|demo|test|bench|cross|emulate|packages|boot
 #
 # No service is started or enabled: the tests start every program themselves, on free ports, with files of their own.
 set -euo pipefail
@@ -15,6 +15,7 @@ bench=("${test[@]}" wrk openssl libssl-dev)
 
 # The gateway for routers: a compiler with its library's sources, and emulators of their processors.
 cross=("${build[@]}" rustc-web rust-web-src cargo-web llvm xz-utils python3-venv qemu-user-static)
+emulate=("${cross[@]}" qemu-system-mips cpio)
 packages=(busybox-static signify-openbsd gettext python3)
 boot=("${cross[@]}" debootstrap systemd-container)
 
@@ -28,10 +29,11 @@ case "${1:-}" in
   test) wanted=("${test[@]}") ;;
   bench) wanted=("${bench[@]}") ;;
   cross) wanted=("${cross[@]}") ;;
+  emulate) wanted=("${emulate[@]}") ;;
   packages) wanted=("${packages[@]}") ;;
   boot) wanted=("${boot[@]}") ;;
   *)
-    echo "usage: $0 build|demo|test|bench|cross|packages|boot" >&2
+    echo "usage: $0 build|demo|test|bench|cross|emulate|packages|boot" >&2
     exit 64
     ;;
 esac

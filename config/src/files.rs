@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use linkspan_protocol::encoding::base64;
 use linkspan_protocol::id::{SECRET_MAX, Secret};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -99,7 +100,7 @@ fn parse_certificates(path: &Path, content: &[u8]) -> Result<Vec<CertificateDer<
 }
 
 fn pem(certificate: &[u8]) -> String {
-    let base64 = data_encoding::BASE64.encode(certificate);
+    let base64 = base64(certificate);
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     for (n, c) in base64.chars().enumerate() {
         if n > 0 && n % 64 == 0 {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use linkspan_protocol::encoding::{from_hex, hex};
 use linkspan_protocol::id::Secret;
 use linkspan_protocol::text::{amount, size_of};
 
@@ -72,7 +73,7 @@ pub struct Fingerprint(pub [u8; 32]);
 impl Fingerprint {
     /// 64 lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(&self.0)
+        hex(&self.0)
     }
 }
 
@@ -139,7 +140,7 @@ pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
 
 pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, Wrong> {
     let hex: String = text.strip_prefix("sha256:").unwrap_or(text).chars().filter(|c| *c != ':').collect();
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok();
+    let bytes = from_hex(&hex);
     bytes.and_then(|bytes| bytes.try_into().ok()).map(Fingerprint).ok_or_else(|| {
         Wrong::new(
             "this is not the SHA-256 fingerprint of a certificate",

@@ -12,6 +12,7 @@ pub mod code;
 pub mod discovery;
 #[cfg(feature = "io")]
 pub mod driver;
+pub mod encoding;
 pub mod enrol;
 pub mod frame;
 #[cfg(feature = "io")]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use linkspan_protocol::encoding::hex;
 use ring::digest::{SHA256, digest};
 
 use crate::identity::{replace, sync_folder};
@@ -44,7 +45,7 @@ pub(super) fn trial(own_file: &Path) -> PathBuf {
 }
 
 pub(super) fn sha256(text: &str) -> String {
-    data_encoding::HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
+    hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// What a file holds; nothing, if it is not there or was not written by this program.

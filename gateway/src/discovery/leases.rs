@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkspan_protocol::discovery::{DEVICES_MAX, TEXT_MAX, bounded};
+use linkspan_protocol::encoding::from_hex;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -110,7 +111,7 @@ fn of_odhcpd(line: &str) -> Option<Lease> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let [_, client, iaid, name, until, _, _, ref addresses @ ..] = fields[..] else { return None };
     let mac = match iaid {
-        "ipv4" => data_encoding::HEXLOWER_PERMISSIVE.decode(client.as_bytes()).ok().and_then(|bytes| Mac::of(&bytes)),
+        "ipv4" => from_hex(client).and_then(|bytes| Mac::of(&bytes)),
         _ => of_duid(client),
     };
     let until = match until.parse::<i64>().ok()? {
@@ -129,8 +130,7 @@ fn of_odhcpd(line: &str) -> Option<Lease> {
 /// The address within a DUID that is made of one (RFC 8415, section 11): with a time, or without.
 fn of_duid(hex: &str) -> Option<Mac> {
     let rest = hex.strip_prefix("00010001").and_then(|rest| rest.get(8..)).or_else(|| hex.strip_prefix("00030001"))?;
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(rest.as_bytes()).ok()?;
-    Mac::of(&bytes)
+    Mac::of(&from_hex(rest)?)
 }
 
 fn host_name(text: &str) -> Option<String> {

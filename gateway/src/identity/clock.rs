@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use linkspan_protocol::encoding::from_hex;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
@@ -139,7 +140,7 @@ fn system_clock() -> u64 {
 }
 
 fn parse(key: &str) -> Option<KeyHash> {
-    data_encoding::HEXLOWER.decode(key.strip_prefix("sha256:")?.as_bytes()).ok()?.try_into().ok()
+    from_hex(key.strip_prefix("sha256:")?)?.try_into().ok()
 }
 
 #[cfg(test)]

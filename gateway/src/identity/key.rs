@@ -1,6 +1,6 @@
 //! A key that was made here and leaves the router only as its public half.
 
-use data_encoding::BASE64;
+use linkspan_protocol::encoding::base64;
 use linkspan_protocol::enrol::{EnrolRequest, statement};
 use linkspan_protocol::id::{GatewayName, Secret};
 use ring::error::Unspecified;
@@ -51,22 +51,17 @@ impl NewKey {
     /// Asks for a certificate: with a code and perhaps a wish for a name, or, in a renewal, with the name alone.
     pub(crate) fn request(&self, code: Option<Secret>, name: Option<GatewayName>) -> Result<EnrolRequest, Unspecified> {
         let point = self.pair.public_key().as_ref();
-        let mut request = EnrolRequest {
-            code,
-            public_key: BASE64.encode(point),
-            proof: String::new(),
-            name,
-            agent: AGENT.to_owned(),
-        };
+        let mut request =
+            EnrolRequest { code, public_key: base64(point), proof: String::new(), name, agent: AGENT.to_owned() };
         let proof = self.pair.sign(&SystemRandom::new(), &statement(request.occasion(), point))?;
-        request.proof = BASE64.encode(proof.as_ref());
+        request.proof = base64(proof.as_ref());
         Ok(request)
     }
 }
 
 /// Something in PEM (RFC 7468).
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    let base64 = BASE64.encode(der);
+    let base64 = base64(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     for (n, letter) in base64.chars().enumerate() {
         if n > 0 && n % 64 == 0 {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use linkspan_protocol::discovery::FoundDevice;
+use linkspan_protocol::encoding::hex;
 use linkspan_protocol::message::GatewayToServer;
 use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
@@ -116,7 +117,7 @@ fn short(device: &FoundDevice) -> [u8; 8] {
 /// What all of it is called: it changes whenever anything of it does.
 fn name_of(devices: &[FoundDevice]) -> String {
     let text = serde_json::to_vec(devices).unwrap_or_default();
-    data_encoding::HEXLOWER.encode(&digest(&SHA256, &text).as_ref()[..16])
+    hex(&digest(&SHA256, &text).as_ref()[..16])
 }
 
 #[cfg(test)]

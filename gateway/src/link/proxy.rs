@@ -1,6 +1,6 @@
 //! Asks an HTTP proxy for the way to the server: CONNECT (RFC 9110, section 9.3.6) with Basic credentials (RFC 7617).
 
-use data_encoding::BASE64;
+use linkspan_protocol::encoding::base64;
 use linkspan_protocol::text::tame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -30,7 +30,7 @@ where
 fn request(proxy: &Proxy, to: &HostPort) -> String {
     let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
     if let Some(credentials) = &proxy.credentials {
-        let encoded = BASE64.encode(credentials.expose().as_bytes());
+        let encoded = base64(credentials.expose().as_bytes());
         request += &format!("Proxy-Authorization: Basic {encoded}\r\n");
     }
     request + "\r\n"

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use linkspan_protocol::certificate::parts;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -30,7 +31,7 @@ pub(super) struct Verifier {
 
 enum Check {
     Authorities {
-        webpki: Arc<WebPkiServerVerifier>,
+        roots: RootCertStore,
         /// The owner named the authorities, so their keys are as good as pinned.
         named: bool,
     },
@@ -48,10 +49,8 @@ impl Verifier {
         let check = match trust {
             Trust::Fingerprint(fingerprint) => Check::Pinned(*fingerprint),
             Trust::System | Trust::Authorities(_) => {
-                let roots = Arc::new(authorities(certificates)?);
-                let webpki = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-                let webpki = webpki.map_err(|e| Failure::new(Step::Tls, e.to_string(), "report this as a bug"))?;
-                Check::Authorities { webpki, named: matches!(trust, Trust::Authorities(_)) }
+                let roots = authorities(certificates)?;
+                Check::Authorities { roots, named: matches!(trust, Trust::Authorities(_)) }
             }
         };
         Ok(Self { check, provider, clock, refused: Mutex::default(), doubted: Mutex::default() })
@@ -70,11 +69,11 @@ impl Verifier {
     /// Judges a chain that fails at the time this machine believes it is. Only the time is taken back, to one that is not
     /// surely past and at which the chain holds, and only if a key in it was known before: then what is wrong is probably
     /// the clock. The name and everything else still counts; the server's word on the time has the last say.
-    fn on_trust_in_its_key(&self, webpki: &WebPkiServerVerifier, named: bool, chain: &Presented<'_, '_>) -> bool {
+    fn on_trust_in_its_key(&self, roots: &RootCertStore, named: bool, chain: &Presented<'_, '_>) -> bool {
         let mut at = self.clock.floor();
         // A chain has a few certificates, and each of them can be too young once.
         for _ in 0..8 {
-            match chain.check(webpki, at) {
+            match chain.check(roots, &self.provider, at) {
                 Ok(_) => {
                     let known = named || self.knows_leaf(chain) || self.knows_authority(chain, at);
                     let parts = parts(chain.end_entity).filter(|_| known);
@@ -107,8 +106,7 @@ impl Verifier {
         roots.add_parsable_certificates(
             chain.intermediates.iter().filter(known).map(|known| known.clone().into_owned()),
         );
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone()).build();
-        verifier.is_ok_and(|verifier| chain.check(&verifier, at).is_ok())
+        chain.check(&roots, &self.provider, at).is_ok()
     }
 
     /// The fingerprint of the certificate that was refused last.
@@ -140,16 +138,16 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         _system_clock: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let presented = fingerprint(end_entity);
         let verified = match &self.check {
-            Check::Authorities { webpki, named } => {
-                let chain = Presented { end_entity, intermediates, server_name, ocsp_response };
+            Check::Authorities { roots, named } => {
+                let chain = Presented { end_entity, intermediates, server_name };
                 let now = self.clock.now();
-                match chain.check(webpki, now.seconds) {
-                    Err(e) if !now.certain && is_of_time(&e) && self.on_trust_in_its_key(webpki, *named, &chain) => {
+                match chain.check(roots, &self.provider, now.seconds) {
+                    Err(e) if !now.certain && is_of_time(&e) && self.on_trust_in_its_key(roots, *named, &chain) => {
                         Ok(ServerCertVerified::assertion())
                     }
                     verdict => verdict,
@@ -200,13 +198,17 @@ struct Presented<'a, 'b> {
     end_entity: &'a CertificateDer<'b>,
     intermediates: &'a [CertificateDer<'b>],
     server_name: &'a ServerName<'b>,
-    ocsp_response: &'a [u8],
 }
 
 impl Presented<'_, '_> {
-    fn check(&self, webpki: &WebPkiServerVerifier, at: u64) -> Result<ServerCertVerified, TlsError> {
+    /// What rustls' own verifier does without lists of revoked certificates, whose reading would cost 17 KB of flash.
+    fn check(&self, roots: &RootCertStore, provider: &CryptoProvider, at: u64) -> Result<ServerCertVerified, TlsError> {
         let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        webpki.verify_server_cert(self.end_entity, self.intermediates, self.server_name, self.ocsp_response, at)
+        let leaf = ParsedCertificate::try_from(self.end_entity)?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&leaf, roots, self.intermediates, at, algorithms)?;
+        verify_server_name(&leaf, self.server_name)?;
+        Ok(ServerCertVerified::assertion())
     }
 }
 
@@ -257,7 +259,7 @@ mod tests {
 
     fn key_of(certificate: &CertificateDer<'_>) -> String {
         let key = sha256(parts(certificate).unwrap().public_key);
-        format!("sha256:{}", data_encoding::HEXLOWER.encode(&key))
+        format!("sha256:{}", linkspan_protocol::encoding::hex(&key))
     }
 
     /// Trusts the authority as one of the system's: its key is not pinned by that.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use data_encoding::BASE64;
+use linkspan_protocol::encoding::base64;
 use linkspan_protocol::message::{LINK_PATH, SUBPROTOCOL};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -46,7 +46,7 @@ pub(super) async fn upgrade<S>(stream: &mut S, at: &HostPort) -> Result<Vec<u8>,
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let key = BASE64.encode(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
+    let key = base64(&std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
     stream.write_all(request(at, &key).as_bytes()).await?;
     stream.flush().await?;
     let mut answer = Vec::with_capacity(512);
@@ -123,7 +123,7 @@ fn judge(head: &str, key: &str) -> Result<(), UpgradeError> {
 }
 
 fn accept_of(key: &str) -> String {
-    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes()).as_ref())
+    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ mod socket;
 mod text;
 
 pub use self::snapshot::{
-    CapStatus, DataStatus, DeviceStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus,
-    ServiceData, ServiceStatus, Snapshot, StreamStatus,
+    CapStatus, DataStatus, DeviceStatus, FailureStatus, FoundStatus, KeepaliveStatus, LinkState, LinkStatus,
+    ServerStatus, ServiceData, ServiceStatus, Snapshot, StreamStatus,
 };
 pub use self::socket::{AskError, Told, ask};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use linkspan_protocol::discovery::FoundDevice;
 use linkspan_protocol::message::ServerToGateway;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -199,6 +200,39 @@ pub struct DiscoveryStatus {
     pub present: usize,
     /// So often one was not taken, since there was no room.
     pub dropped: u64,
+    /// Each of them, in a few words; `discover` tells more.
+    #[serde(default)]
+    pub found: Vec<FoundStatus>,
+}
+
+/// A device that was found on the LAN. All texts are strangers' words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundStatus {
+    /// What it is known by: `mac:…`, `id:…` or `ip:…`.
+    pub key: String,
+    /// Its best name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its best address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Maker and model, as it says itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// Whether it is there now.
+    pub present: bool,
+}
+
+impl From<&FoundDevice> for FoundStatus {
+    fn from(device: &FoundDevice) -> Self {
+        Self {
+            key: device.key.clone(),
+            name: device.names.first().cloned(),
+            address: device.addresses.first().cloned(),
+            about: device.about.clone(),
+            present: device.present,
+        }
+    }
 }
 
 /// A device of the configuration.
@@ -280,6 +314,7 @@ impl Sources {
             devices: kept.len(),
             present: kept.iter().filter(|kept| kept.device.present).count(),
             dropped: self.inventory.dropped(),
+            found: kept.iter().map(|kept| (&kept.device).into()).collect(),
         }
     }
 

@@ -238,6 +238,7 @@ mod tests {
                 devices: 12,
                 present: 10,
                 dropped: 0,
+                found: Vec::new(),
             },
             workers: vec![worker],
         };

@@ -1,4 +1,5 @@
 SUMMARY = "Reaches devices on the LAN for a Linkspan server"
+DESCRIPTION = "Makes the devices on a LAN (PLC, camera, old HMI) reachable through a Linkspan server, which it calls: no open port, no fixed address."
 HOMEPAGE = "https://github.com/linkspan/linkspan"
 BUGTRACKER = "https://github.com/linkspan/linkspan/issues"
 SECTION = "net"

@@ -56,8 +56,10 @@ function linkRows(status) {
 	];
 	if (error)
 		rows.push(row(_('Last failure'), error.step + ': ' + error.what + ' – ' + error.advice));
-	if (data.month)
-		rows.push(row(_('Data used in %s').format(data.month), bytes((data.sent || 0) + (data.received || 0))));
+	if (data.month) {
+		const used = bytes((data.sent || 0) + (data.received || 0)), caps = [ data.cap, data.server_cap ].map(cap => (cap || {}).hard).filter(Boolean);
+		rows.push(row(_('Data used in %s').format(data.month), caps.length ? _('%s of %s').format(used, bytes(Math.min(...caps))) : used));
+	}
 	(status.config_problems || []).forEach(problem => rows.push(row(_('Configuration'), problem)));
 	return rows;
 }
@@ -71,9 +73,11 @@ function deviceRows(status) {
 	return rows;
 }
 
-function discoveredRows(status) {
-	return (status.discovered || []).map(found => [
-		found.name || '', (found.addresses || [ found.address ]).filter(Boolean).join(', '), found.mac || '', found.vendor || ''
+/* What is there now comes first. */
+function discoveredRows(found) {
+	return found.slice().sort((one, other) => other.present - one.present).map(device => [
+		device.name || '', device.address || '', device.key.replace(/^mac:/, ''), device.about || '',
+		device.present ? _('yes') : _('no')
 	]);
 }
 
@@ -88,9 +92,11 @@ return view.extend({
 			page.push(E('table', { 'class': 'table' }, linkRows(status)));
 			page.push(E('h3', {}, [ text(_('Devices')) ]));
 			page.push(table([ _('Device'), _('Address'), _('Service'), _('Kind'), _('Port'), _('Open'), _('Last failure') ], deviceRows(status)));
-			if (Array.isArray(status.discovered)) {
-				page.push(E('h3', {}, [ text(_('Discovered on the LAN')) ]));
-				page.push(table([ _('Name'), _('Address'), _('MAC'), _('Vendor') ], discoveredRows(status)));
+			const discovery = status.discovery || {};
+			if (discovery.enabled) {
+				page.push(E('h3', {}, [ text(_('Found on the LAN')) ]));
+				page.push(E('p', {}, [ text(_('Nothing of this can be reached before it is listed under Devices, here or by the people of the server.')) ]));
+				page.push(table([ _('Name'), _('Address'), _('Known by'), _('Maker and model'), _('There now') ], discoveredRows(discovery.found || [])));
 			}
 		}
 		else {
