@@ -111,7 +111,12 @@ impl Machine {
 
     /// Waits until the shell answers.
     pub(crate) async fn is_up(&mut self) -> Result<()> {
-        until("the machine", Duration::from_secs(180), async || self.ask("true").await).await.map(drop)
+        let up = until("the machine", Duration::from_secs(180), async || {
+            self.process.still_runs()?;
+            self.ask("true").await
+        });
+        let up = up.await;
+        up.map(drop).map_err(|error| error.context(self.console()))
     }
 }
 
