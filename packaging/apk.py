@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes .apk packages (OpenWrt 25.12 and later) of the gateway by `apk mkpkg`, where apk-tools 3 is installed.
+"""Makes .apk packages (OpenWrt 25.12 and later) of the gateway and its LuCI application by `apk mkpkg`, where apk-tools 3 is
+installed.
 
     packaging/apk.py OUTPUT [--key KEY.pem]
 
@@ -17,37 +18,53 @@ from pathlib import Path
 
 import ipk
 
-INFO = "lib/apk/packages/linkspan-gateway"
+INFO = "lib/apk/packages"
 SCRIPT = """#!/bin/sh
 [ "${{IPKG_NO_SCRIPT}}" = "1" ] && exit 0
 [ -s ${{IPKG_INSTROOT}}/lib/functions.sh ] || exit 0
 . ${{IPKG_INSTROOT}}/lib/functions.sh
 export root="${{IPKG_INSTROOT}}"
-export pkgname="linkspan-gateway"
+export pkgname="{name}"
 {steps}
 """
-SCRIPTS = {
-    "post-install": SCRIPT.format(steps="add_group_and_user\ndefault_postinst"),
-    "post-upgrade": SCRIPT.format(steps="export PKG_UPGRADE=1\nadd_group_and_user\ndefault_postinst"),
-    "pre-deinstall": SCRIPT.format(steps="default_prerm"),
+STEPS = {
+    "post-install": "add_group_and_user\ndefault_postinst",
+    "post-upgrade": "export PKG_UPGRADE=1\nadd_group_and_user\ndefault_postinst",
+    "pre-deinstall": "default_prerm",
 }
 
 
-def staged(target):
-    """The package's files, with what OpenWrt's own scripts look up about it."""
+def gateway(target, arch):
+    """The gateway's package: what it says of itself, its files, and those of them that are configuration."""
+    info = {
+        "name": "linkspan-gateway", "version": ipk.version(), "arch": arch, "description": ipk.makefile("TITLE"),
+        "license": ipk.makefile("PKG_LICENSE"), "origin": "linkspan-gateway", "url": ipk.makefile("URL"),
+        "maintainer": ipk.makefile("PKG_MAINTAINER"), "depends": "libc ca-bundle",
+    }
     data = ipk.gateway_files(target)
-    sums = {path: hashlib.sha256(data[path][1]).hexdigest() for path in ("etc/config/linkspan",)}
-    listed = "".join(f"/{path}\n" for path in sorted(data))
-    data[f"{INFO}.list"] = (0o644, listed.encode())
-    data[f"{INFO}.conffiles"] = (0o644, b"/etc/config/linkspan\n/etc/linkspan/\n")
-    data[f"{INFO}.conffiles_static"] = (0o644, "".join(f"/{path} {digest}\n" for path, digest in sums.items()).encode())
-    data[f"{INFO}.rusers"] = (0o644, ipk.makefile("USERID").encode() + b"\n")
-    return data
+    digest = hashlib.sha256(data["etc/config/linkspan"][1]).hexdigest()
+    data[f"{INFO}/linkspan-gateway.conffiles"] = (0o644, b"/etc/config/linkspan\n/etc/linkspan/\n")
+    data[f"{INFO}/linkspan-gateway.conffiles_static"] = (0o644, f"/etc/config/linkspan {digest}\n".encode())
+    data[f"{INFO}/linkspan-gateway.rusers"] = (0o644, ipk.makefile("USERID").encode() + b"\n")
+    return info, data
 
 
-def stage(folder, target):
-    shutil.rmtree(folder, ignore_errors=True)
-    for path, (mode, content) in staged(target).items():
+def luci():
+    """The same of the LuCI application, which every architecture takes."""
+    control = ipk.luci_control()
+    info = {
+        "name": control["Package"], "version": ipk.version(), "arch": "noarch", "description": control["Description"],
+        "license": control["License"], "origin": control["Package"], "url": control["URL"],
+        "maintainer": control["Maintainer"], "depends": "libc luci-base rpcd linkspan-gateway",
+    }
+    return info, ipk.luci_files()
+
+
+def stage(folder, info, data):
+    """Lays the files, with their list as OpenWrt's own scripts look it up, and the scripts into a package's folder."""
+    listed = "".join(f"/{path}\n" for path in sorted(data) if not path.startswith(INFO))
+    data = {**data, f"{INFO}/{info['name']}.list": (0o644, listed.encode())}
+    for path, (mode, content) in data.items():
         file = folder / "files" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -56,30 +73,24 @@ def stage(folder, target):
         if path.is_dir():
             path.chmod(0o755)
         os.utime(path, (0, 0))
-    for name, script in SCRIPTS.items():
-        (folder / name).write_text(script)
+    for name, steps in STEPS.items():
+        (folder / name).write_text(SCRIPT.format(name=info["name"], steps=steps))
         (folder / name).chmod(0o755)
 
 
-def calls(arch, key):
-    """What makes package and index of an architecture, in its folder."""
-    name = f"linkspan-gateway-{ipk.version()}.apk"
-    info = {
-        "name": "linkspan-gateway", "version": ipk.version(), "arch": arch, "description": ipk.makefile("TITLE"),
-        "license": ipk.makefile("PKG_LICENSE"), "origin": "linkspan-gateway", "url": ipk.makefile("URL"),
-        "maintainer": ipk.makefile("PKG_MAINTAINER"), "depends": "libc ca-bundle",
-    }
-    package = ["apk", "mkpkg"]
-    for field, value in info.items():
-        package += ["--info", f"{field}:{value}"]
-    for script in SCRIPTS:
-        package += ["--script", f"{script}:{script}"]
-    package += ["--files", "files", "--output", name]
-    index = ["apk", "mkndx", "--output", "packages.adb", name]
-    if key:
-        package += ["--sign", str(key)]
-        index += ["--sign", str(key)]
-    return [package, index]
+def calls(infos, key):
+    """What makes the packages and the index of an architecture, in its folder."""
+    sign = ["--sign", str(key)] if key else []
+    made = []
+    for info in infos:
+        package = ["apk", "mkpkg"]
+        for field, value in info.items():
+            package += ["--info", f"{field}:{value}"]
+        for script in STEPS:
+            package += ["--script", f"{script}:{info['name']}/{script}"]
+        yield package + ["--files", f"{info['name']}/files", "--output", f"{info['name']}-{info['version']}.apk", *sign]
+        made.append(f"{info['name']}-{info['version']}.apk")
+    yield ["apk", "mkndx", "--output", "packages.adb", *sign, *made]
 
 
 def main():
@@ -94,8 +105,11 @@ def main():
             continue
         for arch in architectures:
             folder = order.output / arch
-            stage(folder, target)
-            lines = [shlex.join(call) for call in calls(arch, key)]
+            shutil.rmtree(folder, ignore_errors=True)
+            packages = [gateway(target, arch), luci()]
+            for info, data in packages:
+                stage(folder / info["name"], info, data)
+            lines = [shlex.join(call) for call in calls([info for info, _ in packages], key)]
             script = "#!/bin/sh\n# As root, or under fakeroot: the files belong to root.\nset -e\nexport SOURCE_DATE_EPOCH=0\n"
             (folder / "make.sh").write_text(script + "\n".join(lines) + "\n")
             (folder / "make.sh").chmod(0o755)

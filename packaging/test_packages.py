@@ -121,21 +121,27 @@ class Ipk(Folder):
 
 
 class Apk(Folder):
-    def test_the_tree_and_the_calls_are_those_of_apk_mkpkg(self):
+    def test_the_trees_and_the_calls_are_those_of_apk_mkpkg(self):
         made = run([sys.executable, str(TOP / "packaging/apk.py"), str(self.folder / "out")], env=self.environment)
         self.assertEqual(made.returncode, 0, made.stderr)
         folder = self.folder / "out/mips_24kc"
-        files = folder / "files"
+        files = folder / "linkspan-gateway/files"
         static = (files / "lib/apk/packages/linkspan-gateway.conffiles_static").read_text().split()
         self.assertEqual(static, ["/etc/config/linkspan", hashlib.sha256((files / "etc/config/linkspan").read_bytes()).hexdigest()])
-        for path in (files / "lib/apk/packages/linkspan-gateway.list").read_text().split():
-            self.assertTrue((files / path[1:]).is_file(), path)
         self.assertEqual((files / "etc/config/linkspan").stat().st_mode & 0o777, 0o600)
-        for script in apk.SCRIPTS:
-            self.assertEqual(run(["busybox", "ash", "-n", str(folder / script)]).returncode, 0)
+        for package in ("linkspan-gateway", "luci-app-linkspan"):
+            listed = (folder / package / f"files/lib/apk/packages/{package}.list").read_text().split()
+            there = {f"/{path.relative_to(folder / package / 'files')}" for path in (folder / package / "files").rglob("*") if path.is_file()}
+            self.assertEqual(set(listed), {path for path in there if not path.startswith("/lib/apk/")})
+            for script in apk.STEPS:
+                text = (folder / package / script).read_text()
+                self.assertEqual(run(["busybox", "ash", "-n"], input=text).returncode, 0)
+                self.assertIn(f'pkgname="{package}"', text)
         calls = (folder / "make.sh").read_text()
         self.assertIn("--info name:linkspan-gateway --info version:0.1.0-r1 --info arch:mips_24kc", calls)
-        self.assertIn("apk mkndx --output packages.adb linkspan-gateway-0.1.0-r1.apk", calls)
+        self.assertIn("--info name:luci-app-linkspan --info version:0.1.0-r1 --info arch:noarch", calls)
+        self.assertIn("--script post-install:luci-app-linkspan/post-install", calls)
+        self.assertIn("apk mkndx --output packages.adb linkspan-gateway-0.1.0-r1.apk luci-app-linkspan-0.1.0-r1.apk", calls)
 
 
 # Stand-ins for procd's functions and for what needs a router's root: each notes what it was asked.
