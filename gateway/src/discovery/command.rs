@@ -4,9 +4,9 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use linkspan_protocol::discovery::suggest;
+use linkspan_protocol::discovery::{FoundDevice, suggest};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::lan::Lan;
 use super::{Discovery, identify};
@@ -14,6 +14,9 @@ use crate::config;
 #[cfg(feature = "mdns")]
 use crate::discovery::mdns::Names;
 use crate::inventory::{Inventory, Kept};
+
+/// After a closer look, so that the kernel tells the Ethernet addresses of those who answered.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -31,7 +34,10 @@ pub struct Findings {
 #[derive(Debug, Serialize)]
 pub struct Finding {
     #[serde(flatten)]
-    kept: Kept,
+    device: FoundDevice,
+    /// In seconds since 1970, by this machine's clock.
+    first_seen: u64,
+    last_seen: u64,
     /// What could be published.
     suggested: Vec<Suggested>,
 }
@@ -56,22 +62,33 @@ pub async fn discover(settings: config::Discovery, time: Duration, targets: &[St
         inventory: inventory.clone(),
         desk: Arc::default(),
     };
-    if let Ok(Err(e)) = timeout(time, discovery.run()).await {
-        log::warn!("{e}");
-    }
-    let refused = match targets {
-        [] => None,
-        targets => match identify::targets(targets, &lan, &inventory) {
+    let listen = async {
+        if let Err(e) = discovery.run().await {
+            log::warn!("{e}");
+        }
+        std::future::pending().await
+    };
+    let look = async {
+        sleep(time).await;
+        if targets.is_empty() {
+            return None;
+        }
+        match identify::targets(targets, &lan, &inventory) {
             Ok(spots) => {
                 identify::look(0, spots, &lan, &inventory).await;
+                sleep(AFTERWARDS).await;
                 None
             }
             Err(why) => Some(why),
-        },
+        }
+    };
+    let refused = tokio::select! {
+        refused = look => refused,
+        () = listen => None,
     };
     let mut devices: Vec<_> = inventory.kept().into_iter().map(finding).collect();
     devices.sort_by_cached_key(|finding| {
-        let spots = &finding.kept.device.addresses;
+        let spots = &finding.device.addresses;
         spots.first().and_then(|text| text.parse::<super::claim::Spot>().ok())
     });
     Findings { interfaces: inventory.interfaces(), devices, refused }
@@ -81,7 +98,7 @@ fn finding(kept: Kept) -> Finding {
     let suggested = suggest(&kept.device.services).into_iter();
     let suggested =
         suggested.map(|one| Suggested { name: one.name, kind: one.kind.as_str(), port: one.port }).collect();
-    Finding { kept, suggested }
+    Finding { device: kept.device, first_seen: kept.first_seen, last_seen: kept.last_seen, suggested }
 }
 
 impl Findings {
@@ -107,7 +124,7 @@ impl Findings {
                 "No interface leads to a LAN: all that are up lead out. Name it: [discovery] interfaces = [\"eth1\"]"
             );
         }
-        let there = self.devices.iter().filter(|finding| finding.kept.device.present).count();
+        let there = self.devices.iter().filter(|finding| finding.device.present).count();
         writeln!(page, "{there} devices on {}", self.interfaces.join(", "))?;
         let gone = self.devices.len() - there;
         if gone > 0 {
@@ -119,7 +136,7 @@ impl Findings {
 
 impl Finding {
     fn write(&self, page: &mut String) -> fmt::Result {
-        let device = &self.kept.device;
+        let device = &self.device;
         let mark = if device.present { ' ' } else { '-' };
         let name = if device.names.is_empty() { "(no name)".to_owned() } else { device.names.join(", ") };
         writeln!(page, "\n{mark} {}  {name}", device.addresses.first().map_or("(no address)", String::as_str))?;

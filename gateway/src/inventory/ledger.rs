@@ -158,6 +158,8 @@ impl Ledger {
         };
         let kept = &mut self.kept[at];
         let before = kept.device.clone();
+        // It has answered just now.
+        (kept.device.present, kept.last_seen) = (true, now);
         let old = std::mem::replace(&mut kept.identified, services);
         kept.device.services.retain(|service| !old.contains(service));
         kept.identified_about = about.or(kept.identified_about.take());

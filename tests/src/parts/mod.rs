@@ -3,6 +3,7 @@
 mod avahi;
 mod browser;
 mod dhcp;
+mod modbus;
 mod proxy;
 mod responders;
 mod ssh;
@@ -16,6 +17,7 @@ use anyhow::Result;
 pub use avahi::Avahi;
 pub use browser::{Browser, Screen};
 pub use dhcp::Dnsmasq;
+pub use modbus::{Modbus, listens};
 pub use proxy::Proxy;
 pub use responders::{MiniDlna, Wsdd};
 pub use ssh::{Login, Sshd};

@@ -4,5 +4,6 @@
 
 mod approve;
 mod found;
+mod identify;
 mod lan;
 mod told;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -9,11 +10,14 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Longest answer of Modbus over TCP.
 const FRAME_MAX: usize = 260;
+/// Time for the answer of one unit.
+const UNIT: Duration = Duration::from_millis(1200);
 
 /// Shakes hands with whoever is there, and tells the name in the certificate. Nothing is sent that is worth a secret.
 pub(super) async fn tls(stream: TcpStream, ip: IpAddr) -> Option<(Option<String>, TlsStream<TcpStream>)> {
@@ -39,20 +43,24 @@ fn common_name(certificate: &[u8]) -> Option<String> {
 }
 
 /// Vendor, product and revision, by Read Device Identification (function 43, MEI 14), which changes nothing. First of the
-/// device itself, then of the first unit behind it.
+/// device itself, then of the first unit behind it: who is asked for a unit that is not there may say nothing at all.
 pub(super) async fn modbus(stream: &mut TcpStream) -> Option<String> {
     for unit in [0xff, 1] {
-        stream.write_all(&[0, unit, 0, 0, 0, 5, unit, 0x2b, 0x0e, 1, 0]).await.ok()?;
-        let mut head = [0; 6];
-        stream.read_exact(&mut head).await.ok()?;
-        let len = usize::from(u16::from_be_bytes([head[4], head[5]]));
-        let mut answer = vec![0; len.min(FRAME_MAX)];
-        stream.read_exact(&mut answer).await.ok()?;
-        if let Some(about) = identification(&answer) {
+        if let Ok(Some(about)) = timeout(UNIT, modbus_unit(stream, unit)).await {
             return Some(about);
         }
     }
     None
+}
+
+async fn modbus_unit(stream: &mut TcpStream, unit: u8) -> Option<String> {
+    stream.write_all(&[0, unit, 0, 0, 0, 5, unit, 0x2b, 0x0e, 1, 0]).await.ok()?;
+    let mut head = [0; 6];
+    stream.read_exact(&mut head).await.ok()?;
+    let len = usize::from(u16::from_be_bytes([head[4], head[5]]));
+    let mut answer = vec![0; len.min(FRAME_MAX)];
+    stream.read_exact(&mut answer).await.ok()?;
+    identification(&answer)
 }
 
 /// Unit, function, MEI, code, level, more, next, count, then objects of number, length and text.

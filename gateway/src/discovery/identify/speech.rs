@@ -168,7 +168,9 @@ fn title(answer: &str) -> Option<String> {
     let lower = answer.to_ascii_lowercase();
     let start = lower.find("<title")?;
     let start = start + lower.get(start..)?.find('>')? + 1;
-    let end = lower.get(start..)?.find('<').map_or(lower.len(), |at| start + at);
+    let rest = lower.get(start..)?;
+    // Tags have no meaning within a title; one that has no end is taken up to whatever follows.
+    let end = rest.find("</title").or_else(|| rest.find('<')).map_or(lower.len(), |at| start + at);
     let title = answer.get(start..end)?.split_whitespace().collect::<Vec<_>>().join(" ");
     (!title.is_empty()).then_some(title)
 }
@@ -179,8 +181,8 @@ mod tests {
 
     #[test]
     fn titles_and_headers_are_found_in_answers_of_all_kinds() {
-        let answer = "HTTP/1.1 200 OK\r\nServer: GoAhead\r\n\r\n<HTML><Title lang=x>\n Pump \t house </TITLE>";
-        assert_eq!(title(answer).as_deref(), Some("Pump house"));
+        let answer = "HTTP/1.1 200 OK\r\nServer: GoAhead\r\n\r\n<HTML><Title lang=x>\n Pump \t <i>house </TITLE>";
+        assert_eq!(title(answer).as_deref(), Some("Pump <i>house"));
         assert_eq!(header(answer, "server").as_deref(), Some("GoAhead"));
         for odd in ["", "<title", "<title>", "ß<title>", "\r\n\r\nServer: x", "HTTP/1.1 200\r\nServer:\r\n"] {
             assert_eq!((title(odd), header(odd, "server")), (None, None), "{odd:?}");
