@@ -184,8 +184,10 @@ impl Sources {
         [&self.leases, &self.neighbours, &self.mdns, &self.ssdp]
     }
 
-    fn claims(&self) -> Vec<Claim> {
-        self.all().into_iter().flat_map(|source| source.borrow().clone()).collect()
+    /// Has somebody look at all that is said; nothing is copied for it.
+    fn look(&self, look: impl FnOnce(&[&Claim])) {
+        let said = self.all().map(|source| source.borrow());
+        look(&said.iter().flat_map(|claims| claims.iter()).collect::<Vec<_>>());
     }
 }
 
@@ -195,7 +197,7 @@ async fn merge(sources: &Sources, inventory: &Inventory, mut wishes: watch::Rece
     loop {
         // Without a LAN nothing is gone: it is only not looked at.
         if !wishes.borrow_and_update().lan.is_empty() {
-            inventory.update(&sources.claims());
+            sources.look(|claims| inventory.update(claims));
         }
         let last = Instant::now() + MERGE_EVERY;
         let [leases, neighbours, mdns, ssdp] = &mut heard;

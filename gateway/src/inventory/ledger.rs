@@ -1,5 +1,7 @@
 //! The list of devices with its bounds and its file: pure but for that file, with the time as an argument.
 
+use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -34,6 +36,8 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     kept: Vec<Kept>,
+    /// What was known before the start, by key, until the sources have had time to say it again.
+    remembered: HashMap<String, FoundDevice>,
     /// Devices that were not taken, since there was no room.
     pub(super) dropped: u64,
 }
@@ -52,22 +56,26 @@ impl Ledger {
         self.kept.iter_mut().for_each(|kept| kept.device.present = false);
     }
 
-    /// Takes what the sources say; true if a device has changed. Until it is `settled`, nothing counts as gone.
-    pub(super) fn update(&mut self, claims: &[Claim], (now, settled): (u64, bool)) -> bool {
+    /// Takes what the sources say; true if a device has changed. Until it is `settled`, nothing that was known before the start
+    /// counts as gone.
+    pub(super) fn update(&mut self, claims: &[impl Borrow<Claim>], (now, settled): (u64, bool)) -> bool {
         let before = self.devices();
         let found = merge(claims);
-        for kept in self.kept.iter_mut().filter(|_| settled) {
+        if settled {
+            self.remembered.clear();
+        }
+        for kept in self.kept.iter_mut().filter(|kept| !self.remembered.contains_key(&kept.device.key)) {
             kept.device.present = false;
         }
         for found in found {
-            self.take(found, (now, settled));
+            self.take(found, now);
         }
         self.bound_services();
         self.kept.sort_by(|a, b| a.device.key.cmp(&b.device.key));
         before.len() != self.kept.len() || before.iter().zip(&self.kept).any(|(before, kept)| *before != kept.device)
     }
 
-    fn take(&mut self, Found { mut device, lesser }: Found, (now, settled): (u64, bool)) {
+    fn take(&mut self, Found { mut device, lesser }: Found, now: u64) {
         let known = self.kept.iter().position(|kept| kept.device.key == device.key);
         // One that was known by less than now.
         let by_less = || self.kept.iter().position(|kept| lesser.contains(&kept.device.key));
@@ -83,21 +91,9 @@ impl Ledger {
         if device.present {
             kept.last_seen = now;
         }
-        if !settled {
-            device.present |= kept.device.present;
-            for (new, old) in [
-                (&mut device.addresses, &kept.device.addresses),
-                (&mut device.names, &kept.device.names),
-                (&mut device.sources, &kept.device.sources),
-            ] {
-                if new.is_empty() || !old.is_empty() && new.iter().all(|text| old.contains(text)) {
-                    new.clone_from(old);
-                }
-            }
-            device.services.extend(kept.device.services.iter().cloned());
-            if device.about.is_empty() {
-                device.about.clone_from(&kept.device.about);
-            }
+        if let Some(old) = self.remembered.remove(&kept.device.key) {
+            remember(&mut device, &old);
+            self.remembered.insert(device.key.clone(), old);
         }
         kept.device = device;
         kept.finish();
@@ -186,7 +182,8 @@ impl Ledger {
                 Vec::new()
             }
         };
-        Self { kept, dropped: 0 }
+        let remembered = kept.iter().map(|kept| (kept.device.key.clone(), kept.device.clone())).collect();
+        Self { kept, remembered, dropped: 0 }
     }
 
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
@@ -194,6 +191,22 @@ impl Ledger {
             std::fs::create_dir_all(folder)?;
         }
         identity::replace(path, &serde_json::to_vec(&self.kept)?, 0o600)
+    }
+}
+
+/// What is not said yet is as it was.
+fn remember(device: &mut FoundDevice, old: &FoundDevice) {
+    device.present |= old.present;
+    for (new, old) in
+        [(&mut device.addresses, &old.addresses), (&mut device.names, &old.names), (&mut device.sources, &old.sources)]
+    {
+        if new.is_empty() || !old.is_empty() && new.iter().all(|text| old.contains(text)) {
+            new.clone_from(old);
+        }
+    }
+    device.services.extend(old.services.iter().cloned());
+    if device.about.is_empty() {
+        device.about.clone_from(&old.about);
     }
 }
 
@@ -236,7 +249,7 @@ mod tests {
         let [kept] = ledger.kept() else { panic!() };
         assert_eq!(kept.device.addresses, ["192.168.1.77"]);
         assert_eq!((kept.first_seen, kept.last_seen), (100, 300));
-        assert!(ledger.update(&[], (400, true)));
+        assert!(ledger.update(&[] as &[Claim], (400, true)));
         let [kept] = ledger.kept() else { panic!() };
         assert!(!kept.device.present && kept.device.addresses == ["192.168.1.77"], "it is gone, and remembered");
         assert_eq!(kept.last_seen, 300);
@@ -264,9 +277,13 @@ mod tests {
         ledger.save(&file).unwrap();
         let mut again = Ledger::load(&file);
         assert_eq!(again.kept(), ledger.kept());
-        assert!(!again.update(&[], (200, false)), "nothing is gone yet");
+        assert!(!again.update(&[] as &[Claim], (200, false)), "nothing is gone yet");
         let bare = Claim { services: Vec::new(), ..claim(Some(1), "192.168.1.10", 80) };
         assert!(!again.update(std::slice::from_ref(&bare), (200, false)));
+        let new = claim(Some(2), "192.168.1.20", 80);
+        assert!(again.update(&[bare.clone(), new], (250, false)));
+        assert!(again.update(std::slice::from_ref(&bare), (300, false)));
+        assert!(!again.kept()[1].device.present, "what came after the start goes at once");
         assert!(again.update(&[bare], (400, true)), "now it counts");
         assert_eq!(again.kept()[0].device.services, [ssh], "what a closer look has shown stays");
         std::fs::write(&file, "[{").unwrap();

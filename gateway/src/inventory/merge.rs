@@ -1,5 +1,6 @@
 //! Devices out of claims: what speaks of one Ethernet address, one word of a device's own, or one IP address, is one device.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 use linkspan_protocol::discovery::{
@@ -28,11 +29,12 @@ fn key_of_spot(spot: &Spot) -> String {
 }
 
 /// The devices, in the order of their keys.
-pub(super) fn merge(claims: &[Claim]) -> Vec<Found> {
-    let macs = macs(claims);
+pub(super) fn merge(claims: &[impl Borrow<Claim>]) -> Vec<Found> {
+    let claims: Vec<&Claim> = claims.iter().map(Borrow::borrow).collect();
+    let macs = macs(&claims);
     let mut words: HashMap<&str, Mac> = HashMap::new();
     let mac_of = |claim: &Claim| claim.mac.or_else(|| claim.spots.iter().find_map(|spot| macs.get(spot).copied()));
-    for claim in claims {
+    for claim in &claims {
         if let (Some(word), Some(mac)) = (&claim.unique, mac_of(claim)) {
             words.entry(word).or_insert(mac);
         }
@@ -52,7 +54,7 @@ pub(super) fn merge(claims: &[Claim]) -> Vec<Found> {
 }
 
 /// Which Ethernet device is at an address: the kernel knows it best, a DHCP server may have old news.
-fn macs(claims: &[Claim]) -> HashMap<&Spot, Mac> {
+fn macs<'a>(claims: &[&'a Claim]) -> HashMap<&'a Spot, Mac> {
     let mut macs = HashMap::new();
     for source in [Source::Neighbour, Source::Lease] {
         for claim in claims.iter().filter(|claim| claim.source == source) {

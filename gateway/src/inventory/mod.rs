@@ -87,7 +87,7 @@ impl Inventory {
     }
 
     /// Takes what all sources say now.
-    pub(crate) fn update(&self, claims: &[Claim]) {
+    pub(crate) fn update(&self, claims: &[&Claim]) {
         let mut held = self.lock();
         let settled = held.settled_at <= Instant::now();
         let news = held.ledger.update(claims, (seconds(), settled));

@@ -1,44 +1,20 @@
-//! Something appears on the LAN, the server is told, somebody approves it, and its page opens: walk 3, whole.
+//! Something appears on the LAN, the server is told, somebody approves it, and its page opens, wherever it goes: walk 3, whole.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use linkspan_tests::https::{Answer, Https};
-use linkspan_tests::netns::Namespace;
+use anyhow::{Result, ensure};
+use http::{Method, StatusCode};
+use linkspan_tests::netns::{Namespace, ip};
 use linkspan_tests::parts::Avahi;
-use linkspan_tests::programs::{Gateway, GatewayConfig, Server, ServerSetup};
 use linkspan_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
 
 use crate::lan::Lan;
+use crate::site::{Site, is_called};
 
-/// Somebody at the server.
-#[derive(Clone)]
-struct Visitor {
-    https: Https,
-    console: String,
-    token: String,
-}
-
-impl Visitor {
-    async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Answer> {
-        let request = Request::builder().method(method).uri(format!("{}/api/v1/{path}", self.console));
-        let request = request.header("authorization", format!("Bearer {}", self.token));
-        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        self.https.send(request.header("content-type", "application/json").body(body)?).await
-    }
-
-    async fn found(&self, name: &str) -> Result<Value> {
-        let answer = self.ask(Method::GET, "discovered", Value::Null).await?;
-        let list: Value = serde_json::from_slice(&answer.body)?;
-        let all = list["discovered"].as_array().context("no list")?;
-        let named = |one: &&Value| one["names"].as_array().is_some_and(|names| names.iter().any(|n| n == name));
-        all.iter().find(named).cloned().with_context(|| format!("no {name} in {list}"))
-    }
-}
+/// An address of Rockwell Automation's.
+const MAC: &str = "08:61:95:00:00:07";
 
 /// A device's page, for as long as the process lives.
 fn serve_page(machine: &Namespace) -> Result<()> {
@@ -53,51 +29,49 @@ fn serve_page(machine: &Namespace) -> Result<()> {
     Ok(())
 }
 
+async fn opens(site: &Site) -> Result<()> {
+    until("the page", 2 * PATIENCE, async || {
+        let answer = site.page("press3")?;
+        ensure!(answer.text() == "press 3", "{}: {}", answer.status, answer.text());
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_found_is_reached_once_it_is_approved_and_not_before() {
+async fn what_is_found_is_reached_once_it_is_approved_and_not_before_and_wherever_it_goes() {
     let lan = Lan::new().unwrap();
-    let press = lan.machine(7, &["192.168.8.7/24"]).unwrap();
+    let press = lan.machine_of(MAC, 7, &["192.168.8.7/24"]).unwrap();
     serve_page(&press).unwrap();
-    let setup = ServerSetup::inside(&lan.subfolder("server").unwrap(), &lan.router, "127.0.0.1:8443".parse().unwrap());
-    let server = Server::start(&lan.binaries, setup).await.unwrap();
-    let secret = server.add_gateway("site12").unwrap();
-    let config = GatewayConfig::new("site12", &secret, "https://localhost:8443", &server.ca_file());
-    let config = config.lines("[discovery]\ninterfaces = [\"br-lan\"]\n");
-    let folder = lan.subfolder("gateway").unwrap();
-    let _gateway = Gateway::start_in(Some(&lan.router), &lan.binaries, &folder, &config).unwrap();
-    let (https, console, password) = (server.https().unwrap(), server.console(), server.password().unwrap());
-    let page = format!("{}/", server.device("press3"));
     let services = [("Press".to_owned(), "_http._tcp", 8080, "")];
     let _avahi = Avahi::publish(&lan.subfolder("press").unwrap(), &press, "press", &services, true).await.unwrap();
+    let mut site = Site::new(lan).await.unwrap();
 
-    lan.router
-        .inside_async(async move || {
-            let sign_in = async || https.sign_in(&console, "admin", &password).await;
-            let token = until("the server", PATIENCE, sign_in).await?;
-            let visitor = Visitor { https: https.clone(), console, token: token.clone() };
-            let found = until("the device in the list", 3 * PATIENCE, async || visitor.found("press").await).await?;
-            ensure!(found["state"] == "new" && found["key"] == "mac:02:4c:53:00:00:07", "{found:#}");
-            ensure!(found["suggested"] == json!([{"name": "web", "kind": "http", "port": 8080}]), "{found:#}");
-            let before = https.get_device(&page, &token).await?;
-            ensure!(before.status == StatusCode::NOT_FOUND, "reached before it is approved: {}", before.status);
+    let found = site.device(MAC, |one| is_called(one, "press") && one["suggested"] != json!([])).await.unwrap();
+    assert_eq!(found["state"], "new", "{found:#}");
+    assert_eq!(found["suggested"], json!([{"name": "web", "kind": "http", "port": 8080}]));
+    assert_eq!(found["vendor"], "Rockwell Automation");
+    let by_vendor = site.ask(Method::GET, "discovered?q=rockwell&state=new", &Value::Null).unwrap();
+    assert!(by_vendor.text().contains(MAC), "{}", by_vendor.text());
+    assert_eq!(site.page("press3").unwrap().status, StatusCode::NOT_FOUND, "reached before it is approved");
 
-            let path = format!("discovered/{}/approve", found["id"].as_str().context("no identity")?);
-            // The gateway tells what it lives by as soon as it is there.
-            until("the approval", PATIENCE, async || {
-                let answer = visitor.ask(Method::POST, &path, json!({"name": "press3", "tags": ["hall 2"]})).await?;
-                ensure!(answer.status == StatusCode::ACCEPTED, "{}: {}", answer.status, answer.text());
-                Ok(())
-            })
-            .await?;
-            until("the page", 3 * PATIENCE, async || {
-                let answer = https.get_device(&page, &token).await?;
-                ensure!(answer.text() == "press 3", "{}: {}", answer.status, answer.text());
-                Ok(())
-            })
-            .await?;
-            let found = visitor.found("press").await?;
-            ensure!(found["state"] == "approved" && found["device"] == "press3", "{found:#}");
-            Ok(())
-        })
-        .unwrap();
+    let approved = site.approve(&found, json!({"name": "press3", "tags": ["hall 2"]})).await.unwrap();
+    assert_eq!(approved["host"], format!("mac:{MAC}"));
+    opens(&site).await.unwrap();
+    let found = site.device(MAC, |one| one["state"] == "approved").await.unwrap();
+    assert_eq!(found["device"], "press3", "{found:#}");
+
+    // A DHCP server gives it another address, say, and nobody says goodbye to the old one.
+    ip(&["-n", press.name(), "address", "delete", "192.168.8.7/24", "dev", "eth0"]).unwrap();
+    ip(&["-n", press.name(), "address", "add", "192.168.8.177/24", "dev", "eth0"]).unwrap();
+    let there = |one: &Value| one["addresses"].as_array().is_some_and(|all| all.contains(&json!("192.168.8.177")));
+    let moved = site.device(MAC, there).await.unwrap();
+    assert_eq!((&moved["id"], &moved["first_seen"]), (&found["id"], &found["first_seen"]), "it is the same device");
+    opens(&site).await.unwrap();
+
+    site.gateway.restart().unwrap();
+    opens(&site).await.unwrap();
+    let after = site.device(MAC, there).await.unwrap();
+    assert_eq!((&after["id"], &after["state"]), (&found["id"], &json!("approved")));
+    assert_eq!(site.list().unwrap().len(), 1, "nothing was found twice");
 }

@@ -29,11 +29,15 @@ impl Lan {
 
     /// A machine on the LAN, with that number as the end of its Ethernet address, and these addresses.
     pub(crate) fn machine(&self, number: u8, addresses: &[&str]) -> Result<Namespace> {
+        self.machine_of(&format!("02:4c:53:00:00:{number:02x}"), number, addresses)
+    }
+
+    /// A machine with that Ethernet address.
+    pub(crate) fn machine_of(&self, mac: &str, number: u8, addresses: &[&str]) -> Result<Namespace> {
         let machine = machine("machine")?;
         let port = format!("port{number}");
-        let mac = format!("02:4c:53:00:00:{number:02x}");
         let peer = ["type", "veth", "peer", "name", &port, "netns", self.router.name()];
-        ip(&[&["-n", machine.name(), "link", "add", "eth0", "address", &mac][..], &peer[..]].concat())?;
+        ip(&[&["-n", machine.name(), "link", "add", "eth0", "address", mac][..], &peer[..]].concat())?;
         ip(&["-n", self.router.name(), "link", "set", &port, "master", "br-lan", "up"])?;
         ip(&["-n", machine.name(), "link", "set", "eth0", "up"])?;
         for address in addresses {

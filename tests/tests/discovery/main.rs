@@ -4,6 +4,10 @@
 
 mod approve;
 mod found;
+mod hostile;
 mod identify;
 mod lan;
+mod names;
+mod site;
 mod told;
+mod wire;

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use linkspan_protocol::discovery::{DEVICE_SERVICES_MAX, FoundService, SERVICES_MAX, TEXT_MAX, WORD_MAX, bounded};
+use linkspan_protocol::discovery::{
+    DEVICE_SERVICES_MAX, DEVICES_MAX, FoundService, SERVICES_MAX, TEXT_MAX, WORD_MAX, bounded,
+};
 use tokio::time::Instant;
 
 use super::packet::{A, AAAA, Data, Name, PTR, Record, SRV, TXT};
 use crate::discovery::claim::{Claim, Source, Spot};
 use crate::discovery::lan::Interface;
 
-/// Hosts that are known at once, and those that one sender may tell of: a repeater speaks for its whole LAN.
-const HOSTS_MAX: usize = 1024;
+/// Hosts that are known at once, as many as there can be devices, and those that one sender may tell of: a repeater speaks for
+/// its whole LAN.
+const HOSTS_MAX: usize = DEVICES_MAX;
 const HOSTS_OF_ONE: usize = 256;
 /// Instances that one sender may tell of.
 const INSTANCES_OF_ONE: usize = DEVICE_SERVICES_MAX;

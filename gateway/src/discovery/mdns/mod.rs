@@ -85,13 +85,15 @@ impl Mdns {
             asked: BTreeMap::new(),
             schedule: Schedule::new(ASK_FIRST),
             budget: RECORDS_A_SECOND,
+            news: true,
         };
         let (mut tick, mut look) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 heard = engine.sockets.hear() => {
                     if engine.hear(&heard) {
-                        engine.tell(&self.claims, &self.names);
+                        engine.news = true;
+                        engine.tell_names(&self.names);
                     }
                 }
                 () = sleep_until(tick) => {
@@ -100,13 +102,14 @@ impl Mdns {
                         look = tick + INTERFACES_EVERY;
                         engine.look_around();
                     }
-                    let news = engine.tick().await;
-                    engine.tell_if(news, &self.claims, &self.names);
+                    engine.news |= engine.tick().await;
+                    engine.tell_claims(&self.claims);
+                    engine.tell_names(&self.names);
                 }
                 () = self.ears.changed() => {
                     engine.wish = self.ears.wish();
                     engine.look_around();
-                    engine.tell(&self.claims, &self.names);
+                    engine.news = true;
                 }
                 Ok(()) = engine.wanted.changed() => {
                     // The list of this gateway's own interest is taken up at once.
@@ -127,6 +130,8 @@ struct Engine {
     asked: BTreeMap<Box<str>, (u32, Instant)>,
     schedule: Schedule,
     budget: usize,
+    /// Something has changed since the claims were told.
+    news: bool,
 }
 
 impl Engine {
@@ -208,19 +213,24 @@ impl Engine {
         due
     }
 
-    fn tell_if(&self, news: bool, claims: &watch::Sender<Vec<Claim>>, names: &Names) {
-        if news || !self.wanted.borrow().is_empty() {
-            self.tell(claims, names);
+    /// What devices say, no more often than it ticks: a loud LAN is not gone through for each packet.
+    fn tell_claims(&mut self, claims: &watch::Sender<Vec<Claim>>) {
+        if !std::mem::take(&mut self.news) {
+            return;
         }
-    }
-
-    fn tell(&self, claims: &watch::Sender<Vec<Claim>>, names: &Names) {
         let told = self.memory.claims(&self.wish.lan);
         claims.send_if_modified(|before| {
             let news = *before != told;
             *before = told;
             news
         });
+    }
+
+    /// The addresses of names that somebody looks for, at once.
+    fn tell_names(&self, names: &Names) {
+        if self.wanted.borrow().is_empty() && names.found.borrow().is_empty() {
+            return;
+        }
         let now = Instant::now();
         let mut found = BTreeMap::new();
         for name in self.wanted.borrow().iter() {
