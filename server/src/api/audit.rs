@@ -20,7 +20,7 @@ use super::signed::{From, Signed};
 use super::{Asked, ConsoleState, Cursor, Kind, Limit, Problem};
 use crate::access::{Permission, Principal, Target};
 use crate::audit::view::{CSV_HEAD, RowView, csv_line, json_line};
-use crate::audit::{Action, Broken, Entry, Mark, verify};
+use crate::audit::{Action, Anchor as Kept, Broken, Entry, Hash, Row, verify};
 use crate::store::{AuditSearch, Store, StoreError};
 
 /// The list's name in cursors.
@@ -150,17 +150,17 @@ pub(super) struct Entries {
     next: Option<Cursor>,
 }
 
-/// The end of the chain.
+/// The end of the chain, or of what one's own organisation reads of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Head {
-    /// Number of the last entry.
-    seq: i64,
-    /// Its hash. Kept elsewhere, it proves later that no entry up to this one was changed.
-    hash: String,
-    /// Number of the last entry that became too old and was taken away.
-    first: i64,
-    /// Entries that could not be written since the server started.
-    lost: u64,
+    /// Number of the last entry; null for who reads those of one organisation.
+    seq: Option<i64>,
+    /// Its hash. Kept elsewhere, it proves later that no entry up to this one was changed. Null if there is no entry.
+    hash: Option<String>,
+    /// Number of the last entry that became too old and was taken away; null like `seq`.
+    first: Option<i64>,
+    /// Entries that could not be written since the server started; null like `seq`.
+    lost: Option<u64>,
 }
 
 /// What is to be found in the chain.
@@ -168,7 +168,7 @@ pub(super) struct Head {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Anchor {
-    /// `SEQ:HASH` of an entry, as `/audit/head` told it earlier: it must still be there.
+    /// `SEQ:HASH` of an entry, as `/audit/head` told it earlier, or its `HASH` alone: it must still be there.
     anchor: Option<String>,
 }
 
@@ -191,15 +191,18 @@ pub(super) async fn list(
     Signed(who): Signed,
     Asked(asked): Asked<Sought>,
 ) -> Result<Json<Entries>, Problem> {
-    let after = asked.cursor.as_ref().map(place_in).transpose()?;
+    let after = match &asked.cursor {
+        Some(cursor) => Some(place_in(&state.store, cursor).await?),
+        None => None,
+    };
     let limit = asked.limit.get();
     let search = search_for!(asked, &who);
     let mut rows = state.store.search_audit(&search, after, limit + 1).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more);
-    let next = next.map(|row| Cursor::after(LIST, &format_args!("{}:{}", row.record.at, row.mark.seq)));
-    Ok(Json(Entries { entries: rows.iter().map(RowView::from).collect(), next }))
+    let next = next.map(|row| Cursor::after(LIST, &format_args!("{}:{}", row.record.at, row.mark.hash)));
+    Ok(Json(Entries { entries: rows.iter().map(|row| shown(&search.tenant, row)).collect(), next }))
 }
 
 /// The entries that are looked for as a file, in the order in which they were written.
@@ -227,12 +230,18 @@ pub(super) async fn export(
     Ok(response)
 }
 
-/// The end of the chain: an anchor to be kept elsewhere.
+/// The end of the chain, or the last entry of one's own organisation: an anchor to be kept elsewhere.
 #[utoipa::path(get, path = "/api/v1/audit/head", responses((status = 200, body = Head)))]
-pub(super) async fn head(State(state): State<ConsoleState>) -> Result<Json<Head>, Problem> {
-    let ends = state.store.audit_ends().await?;
-    let (seq, hash) = (ends.end.seq, ends.end.hash.to_string());
-    Ok(Json(Head { seq, hash, first: ends.start.seq, lost: state.audit.lost() }))
+pub(super) async fn head(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<Json<Head>, Problem> {
+    if let Some(tenant) = tenant_of(&who) {
+        let theirs = AuditSearch { tenant: Some(tenant), ..AuditSearch::default() };
+        let last = state.store.search_audit(&theirs, None, 1).await?;
+        let hash = last.first().map(|row| row.mark.hash.to_string());
+        return Ok(Json(Head { seq: None, hash, first: None, lost: None }));
+    }
+    let (ends, lost) = (state.store.audit_ends().await?, state.audit.lost());
+    let hash = Some(ends.end.hash.to_string());
+    Ok(Json(Head { seq: Some(ends.end.seq), hash, first: Some(ends.start.seq), lost: Some(lost) }))
 }
 
 /// Follows the chain of all entries, of every organisation, and tells whether it is whole: where one was changed, removed
@@ -248,7 +257,7 @@ pub(super) async fn check(
 ) -> Result<Json<Verified>, Problem> {
     above(&who, Permission::ServerSee)?;
     let wrong = |why: String| Problem::new(Kind::BadRequest, format!("{why}."));
-    let anchor: Option<Mark> = asked.anchor.map(|text| text.parse()).transpose().map_err(wrong)?;
+    let anchor: Option<Kept> = asked.anchor.map(|text| text.parse()).transpose().map_err(wrong)?;
     let busy = || Problem::new(Kind::Busy, "Somebody verifies it already.").retry_after(VERIFIES);
     let _turn = state.memory.verifier().ok_or_else(busy)?;
     Ok(Json(match verify(&state.store, anchor.as_slice()).await {
@@ -264,12 +273,19 @@ pub(super) fn tenant_of(who: &Principal) -> Option<String> {
     (!above).then(|| who.tenant.to_string())
 }
 
-/// Time and number of the last entry of the page before.
-fn place_in(cursor: &Cursor) -> Result<(i64, i64), Problem> {
+/// An entry as it is shown to those of this organisation, or to those who stand above all.
+pub(super) fn shown(tenant: &Option<String>, row: &Row) -> RowView {
+    if tenant.is_some() { RowView::of_one(row) } else { RowView::from(row) }
+}
+
+/// Time and number of the last entry of the page before. The cursor names it by its hash: its number would tell an
+/// organisation how much the others do. If it was taken away since, so were those before it.
+async fn place_in(store: &Store, cursor: &Cursor) -> Result<(i64, i64), Problem> {
     let key = cursor.key(LIST)?;
-    let (at, seq) = key.split_once(':').unwrap_or_default();
-    let number = |text: &str| text.parse().map_err(|_| super::paging::foreign());
-    Ok((number(at)?, number(seq)?))
+    let (at, hash) = key.split_once(':').ok_or_else(super::paging::foreign)?;
+    let (at, hash) = (at.parse().ok(), hash.parse::<Hash>().ok());
+    let (at, hash) = at.zip(hash).ok_or_else(super::paging::foreign)?;
+    Ok((at, store.audit_place(at, &hash).await?.unwrap_or(0)))
 }
 
 /// The lines of an export, read some rows at a time while it is being sent.
@@ -291,7 +307,8 @@ fn lines(
                     Form::Jsonl => json_line,
                     Form::Csv => csv_line,
                 };
-                ready.extend((!rows.is_empty()).then(|| rows.iter().map(line).collect::<String>()));
+                let text = || rows.iter().map(|row| line(&shown(&search.tenant, row))).collect::<String>();
+                ready.extend((!rows.is_empty()).then(text));
             }
             Ok(ready.pop_front().map(|text| (text, (after, ready))))
         }

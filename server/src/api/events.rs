@@ -16,11 +16,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::audit::tenant_of;
+use super::audit::{shown, tenant_of};
 use super::signed::Signed;
 use super::{ConsoleState, Kind, Problem};
 use crate::access::{Permission, Principal, Target};
-use crate::audit::view::RowView;
 use crate::events::{Event, Followed, Gateway, Looked, What};
 use crate::lan::NewDevice;
 use crate::store::StoreError;
@@ -197,7 +196,7 @@ impl Feed {
             What::Audited(row) if self.who.may_here(Permission::AuditSee) => {
                 let tenant = tenant_of(&self.who);
                 let theirs = tenant.is_none() || row.record.tenant == tenant;
-                theirs.then(|| ("audit", json!(RowView::from(&**row))))
+                theirs.then(|| ("audit", json!(shown(&tenant, row))))
             }
             _ => None,
         })

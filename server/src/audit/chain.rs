@@ -61,10 +61,34 @@ impl FromStr for Mark {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no anchor; write NUMBER:HASH, as `audit head` prints it");
+        let wrong =
+            || format!("`{text}` is no anchor; write NUMBER:HASH, as `audit head` prints it, or the HASH of an entry");
         let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
         let seq = seq.parse().ok().filter(|seq| *seq >= 0).ok_or_else(wrong)?;
         Ok(Self { seq, hash: hash.parse().map_err(|_| wrong())? })
+    }
+}
+
+/// What is kept of a row elsewhere, to be looked for later: its place, or, where one is not told the place, its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// The row of this number has this hash.
+    Row(Mark),
+    /// Some row has this hash.
+    Hash(Hash),
+}
+
+impl From<Mark> for Anchor {
+    fn from(mark: Mark) -> Self {
+        Self::Row(mark)
+    }
+}
+
+impl FromStr for Anchor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self::Hash).or_else(|_| text.parse().map(Self::Row))
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 pub use action::Action;
-pub use chain::{Hash, Mark, hash, next};
+pub use chain::{Anchor, Hash, Mark, hash, next};
 pub use entry::{Actor, ActorKind, Carried, Entry, Origin, Outcome, Record, Target, harmless};
 pub use run::{Aside, AsideError};
 pub use streams::Streams;

@@ -1,8 +1,8 @@
 //! Follows the chain from its start to its end, and says where it is broken first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Action, Hash, Mark, hash};
+use super::{Action, Anchor, Hash, Mark, hash};
 use crate::store::{AuditSearch, Store, StoreError};
 
 /// Rows read at once.
@@ -42,13 +42,16 @@ pub enum Broken {
     /// An anchor that was kept elsewhere does not fit.
     #[error("row {0} is not the one of the anchor: the chain was written anew")]
     Anchor(i64),
+    /// An anchor without a number that was kept elsewhere fits no row.
+    #[error("no row has the hash {0}: its row became too old and was taken away, or the chain was written anew")]
+    Unknown(String),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Verifies the chain, and that the anchors are rows of it.
-pub async fn verify(store: &Store, anchors: &[Mark]) -> Result<Whole, Broken> {
+pub async fn verify(store: &Store, anchors: &[Anchor]) -> Result<Whole, Broken> {
     loop {
         let before = store.audit_ends().await?.start;
         let walked = walk(store, anchors).await;
@@ -59,13 +62,12 @@ pub async fn verify(store: &Store, anchors: &[Mark]) -> Result<Whole, Broken> {
     }
 }
 
-async fn walk(store: &Store, anchors: &[Mark]) -> Result<Whole, Broken> {
+async fn walk(store: &Store, anchors: &[Anchor]) -> Result<Whole, Broken> {
     // What is written meanwhile is not looked at.
     let ends = store.audit_ends().await?;
     let mut at = ends.start.clone();
-    let mut expected: HashMap<i64, &Hash> = anchors.iter().map(|anchor| (anchor.seq, &anchor.hash)).collect();
-    expected.remove(&0);
-    check_anchor(&mut expected, &at)?;
+    let mut expected = Expected::new(anchors);
+    expected.check(&at)?;
     let mut pruned: Option<Mark> = None;
     'rows: loop {
         let rows = store.audit_after(&AuditSearch::default(), at.seq, AT_ONCE).await?;
@@ -84,7 +86,7 @@ async fn walk(store: &Store, anchors: &[Mark]) -> Result<Whole, Broken> {
                 pruned = mark_in(&row.record.details);
             }
             at = row.mark;
-            check_anchor(&mut expected, &at)?;
+            expected.check(&at)?;
         }
         if last {
             break;
@@ -96,17 +98,43 @@ async fn walk(store: &Store, anchors: &[Mark]) -> Result<Whole, Broken> {
     if ends.start.seq > 0 && pruned.as_ref() != Some(&ends.start) {
         return Err(Broken::Start(ends.start.seq));
     }
-    // Anchors of rows that were taken away with good reason say nothing any more.
-    if let Some(seq) = expected.into_keys().find(|seq| *seq > ends.start.seq) {
-        return Err(Broken::Anchor(seq));
-    }
+    expected.check_rest(ends.start.seq)?;
     Ok(Whole { rows: ends.end.seq - ends.start.seq, start: ends.start, end: ends.end })
 }
 
-fn check_anchor(expected: &mut HashMap<i64, &Hash>, at: &Mark) -> Result<(), Broken> {
-    match expected.remove(&at.seq) {
-        Some(hash) if *hash != at.hash => Err(Broken::Anchor(at.seq)),
-        _ => Ok(()),
+/// Anchors that have not come by yet.
+struct Expected<'a> {
+    rows: HashMap<i64, &'a Hash>,
+    hashes: HashSet<&'a str>,
+}
+
+impl<'a> Expected<'a> {
+    fn new(anchors: &'a [Anchor]) -> Self {
+        let (mut rows, mut hashes) = (HashMap::new(), HashSet::new());
+        for anchor in anchors {
+            match anchor {
+                Anchor::Row(Mark { seq: 0, .. }) => {}
+                Anchor::Row(mark) => drop(rows.insert(mark.seq, &mark.hash)),
+                Anchor::Hash(hash) => drop(hashes.insert(hash.as_str())),
+            }
+        }
+        Self { rows, hashes }
+    }
+
+    fn check(&mut self, at: &Mark) -> Result<(), Broken> {
+        self.hashes.remove(at.hash.as_str());
+        match self.rows.remove(&at.seq) {
+            Some(hash) if *hash != at.hash => Err(Broken::Anchor(at.seq)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Anchors of rows that were taken away with good reason say nothing any more.
+    fn check_rest(self, start: i64) -> Result<(), Broken> {
+        if let Some(hash) = self.hashes.into_iter().next() {
+            return Err(Broken::Unknown(hash.to_owned()));
+        }
+        self.rows.into_keys().find(|seq| *seq > start).map_or(Ok(()), |seq| Err(Broken::Anchor(seq)))
     }
 }
 

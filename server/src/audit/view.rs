@@ -12,8 +12,8 @@ use super::Row;
 /// A row of the audit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RowView {
-    /// Its number in the chain.
-    pub seq: i64,
+    /// Its number in the chain of all organisations; null for who reads those of one.
+    pub seq: Option<i64>,
     /// When.
     #[schema(format = DateTime)]
     pub time: String,
@@ -60,7 +60,7 @@ impl From<&Row> for RowView {
     fn from(Row { mark, record }: &Row) -> Self {
         let record = record.clone();
         Self {
-            seq: mark.seq,
+            seq: Some(mark.seq),
             time: time(record.at),
             tenant: record.tenant,
             actor_kind: record.actor_kind,
@@ -84,43 +84,50 @@ impl From<&Row> for RowView {
     }
 }
 
+impl RowView {
+    /// As one organisation reads it: the number would tell how much the others do.
+    pub fn of_one(row: &Row) -> Self {
+        Self { seq: None, ..Self::from(row) }
+    }
+}
+
 /// The first line of a table.
 pub const CSV_HEAD: &str = "seq,time,tenant,actor_kind,actor,address,client,action,target_kind,target,gateway,device,\
      service,result,reason,details,bytes_up,bytes_down,duration_ms,hash\r\n";
 
 /// A row as a line of JSON.
-pub fn json_line(row: &Row) -> String {
+pub fn json_line(row: &RowView) -> String {
     // Plain values are always written.
-    let mut line = serde_json::to_string(&RowView::from(row)).unwrap_or_default();
+    let mut line = serde_json::to_string(row).unwrap_or_default();
     line.push('\n');
     line
 }
 
 /// A row as a line of a table (RFC 4180).
-pub fn csv_line(Row { mark, record }: &Row) -> String {
+pub fn csv_line(row: &RowView) -> String {
     let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let cells = [
-        mark.seq.to_string(),
-        time(record.at),
-        text(&record.tenant),
-        record.actor_kind.clone(),
-        record.actor.clone(),
-        text(&record.address),
-        text(&record.client),
-        record.action.clone(),
-        text(&record.target_kind),
-        text(&record.target),
-        text(&record.gateway),
-        text(&record.device),
-        text(&record.service),
-        record.result.clone(),
-        text(&record.reason),
-        record.details.clone(),
-        number(record.bytes_up),
-        number(record.bytes_down),
-        number(record.duration_ms),
-        mark.hash.to_string(),
+        number(row.seq),
+        row.time.clone(),
+        text(&row.tenant),
+        row.actor_kind.clone(),
+        row.actor.clone(),
+        text(&row.address),
+        text(&row.client),
+        row.action.clone(),
+        text(&row.target_kind),
+        text(&row.target),
+        text(&row.gateway),
+        text(&row.device),
+        text(&row.service),
+        row.result.clone(),
+        text(&row.reason),
+        row.details.get().to_owned(),
+        number(row.bytes_up),
+        number(row.bytes_down),
+        number(row.duration_ms),
+        row.hash.clone(),
     ];
     let mut line = cells.map(|text| cell(&text)).join(",");
     line.push_str("\r\n");
@@ -145,11 +152,11 @@ mod tests {
     use super::super::{Action, Actor, ActorKind, Entry, Hash, Mark, Origin};
     use super::*;
 
-    fn row(name: &str) -> Row {
+    fn row(name: &str) -> RowView {
         let origin = Origin { address: None, client: Some(name.to_owned()) };
         let entry = Entry::new(Action::SESSION_BEGIN, Actor::new(ActorKind::Stranger, name)).from(&origin);
         let record = entry.denied(name).with("x", name).record(Timestamp::UNIX_EPOCH);
-        Row { mark: Mark { seq: 1, hash: Hash::zero() }, record }
+        RowView::from(&Row { mark: Mark { seq: 1, hash: Hash::zero() }, record })
     }
 
     #[test]
@@ -169,6 +176,9 @@ mod tests {
         assert_eq!(line.matches("\",\"").count(), CSV_HEAD.matches(',').count());
         assert!(line.contains("\"1970-01-01T00:00:00.000Z\""), "{line}");
         assert_eq!(csv_line(&row("a\"b")).matches("a\"\"b").count(), 3);
+        let of_one = csv_line(&RowView { seq: None, ..row("plain") });
+        assert_eq!(of_one.matches("\",\"").count(), CSV_HEAD.matches(',').count());
+        assert!(of_one.starts_with("\"\",\"1970"), "{of_one}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use linkspan_server::audit::view::{CSV_HEAD, csv_line, json_line};
-use linkspan_server::audit::{Action, Actor, Audit, Broken, Entry, Mark, Row, verify};
+use linkspan_server::audit::view::{CSV_HEAD, RowView, csv_line, json_line};
+use linkspan_server::audit::{Action, Actor, Anchor, Audit, Broken, Entry, Row, verify};
 use linkspan_server::store::{AuditSearch, Store};
 
 use super::{DATA, Exit, UNAVAILABLE, note, out};
@@ -38,9 +38,10 @@ pub(crate) enum Command {
     },
     /// Follows the chain of entries and tells where it was broken first.
     Verify {
-        /// Also verifies that this entry is in the chain, as `audit head` printed it; may be given several times.
-        #[arg(long, value_name = "NUMBER:HASH")]
-        anchor: Vec<Mark>,
+        /// Also verifies that this entry is in the chain, as `audit head` printed it, or by its hash alone; may be given
+        /// several times.
+        #[arg(long, value_name = "NUMBER:HASH|HASH")]
+        anchor: Vec<Anchor>,
     },
     /// The last entry's number and hash. Kept elsewhere, it proves later that no entry up to it was changed.
     Head,
@@ -109,7 +110,7 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
 
 async fn list(store: &Store, search: &AuditSearch, limit: usize, json: bool) -> Result<(), Exit> {
     let rows = store.search_audit(search, None, limit).await?;
-    out(&rows.iter().map(if json { json_line } else { line }).collect::<String>())
+    out(&rows.iter().map(|row| if json { json_line(&row.into()) } else { line(row) }).collect::<String>())
 }
 
 /// For people. No text of strangers steers the terminal: such characters were written out before they were kept.
@@ -149,14 +150,14 @@ async fn export(store: &Store, search: &AuditSearch, format: Form) -> Result<(),
         let rows = store.audit_after(search, after, AT_ONCE).await?;
         let Some(last) = rows.last() else { return written(stdout.flush()).map(drop) };
         after = last.mark.seq;
-        let text: String = rows.iter().map(line).collect();
+        let text: String = rows.iter().map(|row| line(&RowView::from(row))).collect();
         if !written(stdout.write_all(text.as_bytes()))? {
             return Ok(());
         }
     }
 }
 
-async fn check(store: &Store, anchors: &[Mark]) -> Result<(), Exit> {
+async fn check(store: &Store, anchors: &[Anchor]) -> Result<(), Exit> {
     let whole = match verify(store, anchors).await {
         Ok(whole) => whole,
         Err(Broken::Store(error)) => return Err(error.into()),

@@ -105,9 +105,8 @@ async fn taking_the_audit_away_is_noted_down_itself() {
     assert_eq!(file.headers[CONTENT_TYPE], "text/csv; charset=utf-8; header=present");
     assert!(file.body.starts_with("seq,time,tenant,") && file.body.contains("audit.export"), "{}", file.body);
     let head = house.ask("GET /api/v1/audit/head", Some(&token), None).await.json();
-    let anchor = format!("{}:{}", head["seq"], head["hash"].as_str().unwrap());
     house.token("viewer").await;
-    verify(&house.store, &[anchor.parse().unwrap()]).await.unwrap();
+    verify(&house.store, &[head["hash"].as_str().unwrap().parse().unwrap()]).await.unwrap();
 }
 
 #[tokio::test]
@@ -118,6 +117,33 @@ async fn while_the_audit_cannot_be_written_nobody_is_let_in() {
     let answer = house.sign_in_as("viewer", PASSWORD, b"x").await;
     assert_eq!((answer.status, &answer.json()["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"not-recorded".into()));
     assert_eq!(house.ask("GET /api/v1/devices", Some(&token), None).await.status, StatusCode::OK, "looking goes on");
+}
+
+/// An organisation's entries do not tell how much the others do; the whole can be verified with what it keeps of them.
+#[tokio::test]
+async fn the_numbers_of_all_are_for_those_who_stand_above_all() {
+    let house = House::new().await;
+    let (above, admin) = (house.token("system-admin").await, house.token("admin").await);
+    house.token("other-admin").await;
+    let head = async |token: &str| house.ask("GET /api/v1/audit/head", Some(token), None).await.json();
+    let theirs = head(&admin).await;
+    house.token("other-admin").await;
+    assert_eq!(head(&admin).await, theirs, "what others do changes nothing");
+    assert!(theirs["seq"].is_null() && theirs["first"].is_null() && theirs["lost"].is_null(), "{theirs}");
+    let whole = house.store.audit_ends().await.unwrap().end;
+    assert_eq!(head(&above).await["seq"], whole.seq);
+    let page = house.ask("GET /api/v1/audit?limit=1", Some(&admin), None).await.json();
+    assert!(page["entries"][0]["seq"].is_null(), "{page}");
+    let all = house.ask("GET /api/v1/audit?limit=1", Some(&above), None).await.json();
+    assert_eq!(all["entries"][0]["seq"], whole.seq);
+    let first = entries(&house, &admin, "?limit=1").await[0]["hash"].as_str().unwrap().to_owned();
+    assert_eq!(theirs["hash"], first.as_str());
+    let file = house.ask("GET /api/v1/audit/export", Some(&admin), None).await.body;
+    assert!(file.lines().all(|line| line.starts_with("{\"seq\":null,")), "{file}");
+    let line = format!("GET /api/v1/audit/verify?anchor={first}");
+    assert_eq!(house.ask(&line, Some(&above), None).await.json()["whole"], true);
+    let line = format!("GET /api/v1/audit/verify?anchor={}", "f".repeat(64));
+    assert_eq!(house.ask(&line, Some(&above), None).await.json()["whole"], false);
 }
 
 /// Whoever stands above all organisations acts in them under the eyes of their people.

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use super::dial::{self, Io, Place};
 use super::{Destination, DialError, SendError};
 use crate::audit::Row;
-use crate::audit::view::json_line;
+use crate::audit::view::{RowView, json_line};
 
 /// "log audit".
 const FACILITY: u8 = 13;
@@ -123,7 +123,7 @@ impl Destination for Syslog {
 fn message(host: &str, row: &Row) -> String {
     let severity = if row.record.result == "ok" { 6 } else { 4 };
     let time = Timestamp::from_millisecond(row.record.at).unwrap_or(Timestamp::UNIX_EPOCH);
-    let json = json_line(row);
+    let json = json_line(&RowView::from(row));
     let host = if host.is_empty() { "-" } else { host };
     // The JSON has no line ends, and is written in UTF-8, which the mark in front of it says.
     format!("<{}>1 {time:.3} {host} linkspan-server - audit - \u{feff}{}", FACILITY * 8 + severity, json.trim_end())

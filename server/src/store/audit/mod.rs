@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 
 use super::{Store, StoreError, damaged};
-use crate::audit::{Mark, Record, Row, next};
+use crate::audit::{Hash, Mark, Record, Row, next};
 
 pub use whose::Concerned;
 
@@ -127,6 +127,13 @@ impl Store {
         }
         query.push(" ORDER BY at DESC, seq DESC LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
         query.build().fetch_all(&self.pool).await?.iter().map(row).collect()
+    }
+
+    /// The number of the row with this time and hash; none if it is not there (any more).
+    pub async fn audit_place(&self, at: i64, hash: &Hash) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT seq FROM audit WHERE at = $1 AND hash = $2";
+        let row: Option<(i64,)> = sqlx::query_as(sql).bind(at).bind(hash.as_str()).fetch_optional(&self.pool).await?;
+        Ok(row.map(|(seq,)| seq))
     }
 
     /// The rows after this number that are looked for, in the order of the chain.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::audit::keep::prune;
-use crate::audit::{Action, Actor, ActorKind, Audit, Broken, Entry, Target, verify};
+use crate::audit::{Action, Actor, ActorKind, Anchor, Audit, Broken, Entry, Target, verify};
 use crate::store::tests::fresh;
 
 async fn written(rows: usize) -> (tempfile::TempDir, Store) {
@@ -75,17 +75,20 @@ async fn an_end_that_was_cut_off_shows() {
     run(&store, "UPDATE audit_marks SET seq = 6, hash = (SELECT hash FROM audit WHERE seq = 6) WHERE mark = 'end'")
         .await;
     verify(&store, &[]).await.unwrap();
-    assert!(matches!(verify(&store, &[anchor]).await, Err(Broken::Anchor(9))));
+    assert!(matches!(verify(&store, &[anchor.into()]).await, Err(Broken::Anchor(9))));
 }
 
 #[tokio::test]
 async fn a_chain_that_was_written_anew_does_not_fit_the_anchor() {
     let (_dir, store) = written(9).await;
     let anchor = store.audit_ends().await.unwrap().end;
+    let hash = [Anchor::Hash(anchor.hash.clone())];
     let (_other_dir, other) = written(9).await;
     verify(&other, &[]).await.unwrap();
-    assert!(matches!(verify(&other, std::slice::from_ref(&anchor)).await, Err(Broken::Anchor(9))));
-    verify(&store, &[anchor]).await.unwrap();
+    assert!(matches!(verify(&other, &[anchor.clone().into()]).await, Err(Broken::Anchor(9))));
+    assert!(matches!(verify(&other, &hash).await, Err(Broken::Unknown(_))));
+    verify(&store, &[anchor.into()]).await.unwrap();
+    verify(&store, &hash).await.unwrap();
 }
 
 #[tokio::test]
