@@ -7,8 +7,8 @@ use linkspan_protocol::id::Secret;
 
 use super::password_rules::{Context, WeakPassword, judge};
 use super::{Access, Attempt, Inner, PasswordError, Principal, SessionId, SessionKind, SignInError, Token};
-use crate::rights::UserId;
-use crate::store::{LinkFor, SessionListed, Source, StoreError, User, UserName};
+use crate::rights::{Given, Permission, Target, UserId};
+use crate::store::{LinkFor, LinkedPerson, MadeBy, SessionListed, Source, StoreError, User, UserName};
 
 /// How long the link for the first account is good: the start of the server is read at once, or never.
 pub const FIRST_LINK_LIFE: Duration = Duration::from_hours(1);
@@ -46,19 +46,44 @@ impl From<PasswordError> for ChooseError {
 
 impl Access {
     /// A link to choose a password, for somebody whose password is kept here; earlier ones are void. None if it is not.
-    pub async fn password_link(&self, user: &User) -> Result<Option<(Token, Timestamp)>, StoreError> {
+    /// Who makes it is nobody in particular for the command line.
+    pub async fn password_link(
+        &self,
+        user: &User,
+        made_by: Option<UserId>,
+    ) -> Result<Option<(Token, Timestamp)>, StoreError> {
         if user.source != Source::Local {
             return Ok(None);
         }
         let (token, until) = (Token::random(), Timestamp::now() + PASSWORD_LINK_LIFE);
-        self.inner.store.add_password_link(user.id, &token.hash(), until).await?;
+        self.inner.store.add_password_link(user.id, (&token.hash(), until), made_by).await?;
         Ok(Some((token, until)))
     }
 
     /// What a link is for, if it is still good. Looking does not use it up: programs that look at links before people do
     /// would.
     pub(crate) async fn link(&self, token: &Token) -> Result<Option<LinkFor>, StoreError> {
-        self.inner.store.link(&token.hash()).await
+        let link = self.inner.store.link(&token.hash()).await?;
+        match link {
+            Some(LinkFor::Password(person)) if !self.may_reset(&person).await? => Ok(None),
+            link => Ok(link),
+        }
+    }
+
+    /// Whether who made a link may still make it: since then they may have lost the right, or the person may have become
+    /// more than they are.
+    async fn may_reset(&self, person: &LinkedPerson) -> Result<bool, StoreError> {
+        let LinkedPerson { user, tenant, made_by, .. } = person;
+        let (from, by) = match made_by {
+            MadeBy::CommandLine => return Ok(true),
+            MadeBy::Person(_, by) if by == user => return Ok(true),
+            MadeBy::Person(from, by) => (*from, *by),
+            MadeBy::Nobody => return Ok(false),
+        };
+        let (store, now) = (&self.inner.store, Timestamp::now());
+        let (maker, theirs) = (store.rights(from, by).await?, store.rights(*tenant, *user).await?);
+        let gives = |given: &Given| maker.may_give(*tenant, (given.permissions, &given.scope, &given.when), now);
+        Ok(maker.may(Permission::PeopleEdit, &Target::Tenant(*tenant), now) && theirs.given.iter().all(gives))
     }
 
     /// Makes the first account, an admin's, with the link that the start of the server has shown.
@@ -86,9 +111,13 @@ impl Access {
         site: &str,
     ) -> Result<(), ChooseError> {
         let Inner { store, passwords, .. } = &*self.inner;
-        let Some(LinkFor::Password(name)) = store.link(&token.hash()).await? else { return Err(ChooseError::LinkUsed) };
-        judge(password, &Context { name: &name, site })?;
+        let Some(LinkFor::Password(person)) = self.link(token).await? else { return Err(ChooseError::LinkUsed) };
+        judge(password, &Context { name: &person.name, site })?;
         let hash = passwords.hash(password).await?;
+        // Hashing takes its time.
+        if !self.may_reset(&person).await? {
+            return Err(ChooseError::LinkUsed);
+        }
         store.choose_password(&token.hash(), &hash).await?.ok_or(ChooseError::LinkUsed)?;
         Ok(())
     }
@@ -164,6 +193,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Role;
     use crate::access::tests::{PASSWORD, sign_in, with_people};
 
     const NEW: &str = "a much better horse";
@@ -196,9 +226,11 @@ mod tests {
         let (_dir, store, access) = with_people().await;
         let (session, _) = otto(&access).await;
         let user = store.person(&"otto".parse().unwrap()).await.unwrap().unwrap();
-        let (token, _) = access.password_link(&user).await.unwrap().unwrap();
+        let (token, _) = access.password_link(&user, None).await.unwrap().unwrap();
         for _ in 0..3 {
-            assert_eq!(access.link(&token).await.unwrap(), Some(LinkFor::Password("otto".into())));
+            assert!(
+                matches!(access.link(&token).await.unwrap(), Some(LinkFor::Password(person)) if person.name == "otto")
+            );
         }
         assert!(access.by_bearer(session.expose()).await.unwrap().is_some(), "nothing has happened yet");
         let weak = access.choose_password(&token, &Secret::new("otto-1234"), "c.test").await;
@@ -207,6 +239,31 @@ mod tests {
         assert!(access.by_bearer(session.expose()).await.unwrap().is_none(), "all sessions have ended");
         let again = access.choose_password(&token, &Secret::new(NEW), "c.test").await;
         assert!(matches!(again, Err(ChooseError::LinkUsed)), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_link_is_good_as_long_as_its_maker_may_make_it() {
+        let (_dir, store, access) = with_people().await;
+        let [anna, otto] = ["anna", "otto"].map(|name| name.parse().unwrap());
+        let anna = store.person(&anna).await.unwrap().unwrap();
+        let person = store.person(&otto).await.unwrap().unwrap();
+        // The last ones keep what they have.
+        for (name, role) in [("boss", Role::Admin), ("root", Role::SystemAdmin)] {
+            store.add_user(&name.parse().unwrap(), role, "h").await.unwrap().unwrap();
+        }
+        let role = |of: UserId, role: Role| store.set_role(of, Some(role.into()), "test");
+        let (token, _) = access.password_link(&person, Some(anna.id)).await.unwrap().unwrap();
+        assert!(access.link(&token).await.unwrap().is_some());
+        role(person.id, Role::SystemAdmin).await.unwrap();
+        assert_eq!(access.link(&token).await.unwrap(), None, "above the maker by now");
+        let chosen = access.choose_password(&token, &Secret::new(NEW), "c.test").await;
+        assert!(matches!(chosen, Err(ChooseError::LinkUsed)), "{chosen:?}");
+        role(person.id, Role::Operator).await.unwrap();
+        assert!(access.link(&token).await.unwrap().is_some());
+        role(anna.id, Role::Technician).await.unwrap();
+        assert_eq!(access.link(&token).await.unwrap(), None, "the maker looks after nobody any more");
+        store.remove_user(&"anna".parse().unwrap()).await.unwrap();
+        assert_eq!(access.link(&token).await.unwrap(), None, "the maker is gone");
     }
 
     #[tokio::test]

@@ -40,8 +40,8 @@ pub(super) async fn show(state: State<ConsoleState>, asked: Result<Query<Asked>,
         Ok(Some((_, LinkFor::FirstAccount))) => {
             answer(StatusCode::OK, ui::first_account(Welcome { link: &link, ..Welcome::default() }))
         }
-        Ok(Some((_, LinkFor::Password(name)))) => {
-            answer(StatusCode::OK, ui::choose_password(Welcome { link: &link, name: &name, error: None }))
+        Ok(Some((_, LinkFor::Password(person)))) => {
+            answer(StatusCode::OK, ui::choose_password(Welcome { link: &link, name: &person.name, error: None }))
         }
         Ok(None) => not_good(),
         Err(response) => response,
@@ -62,7 +62,7 @@ pub(super) async fn choose(
     };
     let (name, page): (_, fn(Welcome<'_>) -> Markup) = match &link_for {
         LinkFor::FirstAccount => (name.trim(), ui::first_account),
-        LinkFor::Password(name) => (name.as_str(), ui::choose_password),
+        LinkFor::Password(person) => (person.name.as_str(), ui::choose_password),
     };
     let says = |status, error: &str| answer(status, page(Welcome { link: &link, name, error: Some(error) }));
     if new != again {

@@ -79,7 +79,7 @@ pub(super) fn elsewhere(user: &User) -> Exit {
 }
 
 async fn print_link(config: &Config, access: &Access, user: &User) -> Result<(), Exit> {
-    let (token, _) = access.password_link(user).await?.ok_or_else(|| elsewhere(user))?;
+    let (token, _) = access.password_link(user, None).await?.ok_or_else(|| elsewhere(user))?;
     let hours = PASSWORD_LINK_LIFE.as_secs() / 3600;
     note(format_args!("with this link {} chooses a password; it is good once, for {hours} hours:", user.name));
     out(&format!("{}\n", link_of(config, &token)))

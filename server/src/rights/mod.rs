@@ -134,6 +134,20 @@ impl Rights {
             })
     }
 
+    /// Whether it is theirs to give or to take, there: who may do something in another organisation stands above all, and
+    /// nothing that does is given from outside.
+    pub fn may_give(
+        &self,
+        there: TenantId,
+        (permissions, scope, when): (PermissionSet, &Scope, &When),
+        now: Timestamp,
+    ) -> bool {
+        if there == self.tenant {
+            return self.may_pass_on(permissions, scope, when, now);
+        }
+        permissions.and(Permission::ABOVE_TENANTS).is_empty() && self.limit.has_all(permissions)
+    }
+
     /// What they may do to everything in their tenant at the moment.
     pub fn everywhere(&self, now: Timestamp) -> PermissionSet {
         let all = self.given.iter().filter(|given| given.scope == Scope::Everything && given.when.counts(now));

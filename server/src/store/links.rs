@@ -12,9 +12,32 @@ use crate::rights::TenantId;
 pub(crate) enum LinkFor {
     /// To make the first account: there is nobody yet.
     FirstAccount,
-    /// To choose the password of the person of this name.
-    Password(String),
+    /// To choose the password of this person.
+    Password(LinkedPerson),
 }
+
+/// Whose password a link is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkedPerson {
+    pub(crate) user: UserId,
+    pub(crate) tenant: TenantId,
+    pub(crate) name: String,
+    pub(crate) made_by: MadeBy,
+}
+
+/// Who made a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MadeBy {
+    /// Whoever has the command line of the server.
+    CommandLine,
+    /// Somebody of this organisation.
+    Person(TenantId, UserId),
+    /// Somebody who is not here any more.
+    Nobody,
+}
+
+/// Columns of a link, its person and its maker.
+type Row = (Option<i64>, Option<i64>, Option<String>, Option<i64>, Option<i64>);
 
 impl Store {
     /// Keeps a link to make the first account, in place of earlier ones; false if there is somebody already.
@@ -34,28 +57,38 @@ impl Store {
     pub(crate) async fn add_password_link(
         &self,
         user: UserId,
-        token: &str,
-        expires: Timestamp,
+        (token, expires): (&str, Timestamp),
+        made_by: Option<UserId>,
     ) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         let now = Timestamp::now().as_millisecond();
         sqlx::query("DELETE FROM account_links WHERE expires <= $1").bind(now).execute(&mut *write).await?;
         sqlx::query("DELETE FROM account_links WHERE user_id = $1").bind(user.0).execute(&mut *write).await?;
-        let sql = "INSERT INTO account_links (token, user_id, expires) VALUES ($1, $2, $3)";
-        let expires = expires.as_millisecond();
-        sqlx::query(sql).bind(token).bind(user.0).bind(expires).execute(&mut *write).await?;
+        let sql = "INSERT INTO account_links (token, user_id, expires, made_by) VALUES ($1, $2, $3, $4)";
+        let (expires, made_by) = (expires.as_millisecond(), made_by.map(|by| by.0));
+        sqlx::query(sql).bind(token).bind(user.0).bind(expires).bind(made_by).execute(&mut *write).await?;
         write.commit().await?;
         Ok(())
     }
 
     /// What a link is for; none if it was used, has expired, or never was.
     pub(crate) async fn link(&self, token: &str) -> Result<Option<LinkFor>, StoreError> {
-        let sql = "SELECT u.name FROM account_links l LEFT JOIN users u ON u.id = l.user_id \
+        let sql = "SELECT u.id, u.tenant_id, u.name, l.made_by, m.tenant_id FROM account_links l \
+                   LEFT JOIN users u ON u.id = l.user_id LEFT JOIN users m ON m.id = l.made_by \
                    WHERE l.token = $1 AND l.expires > $2";
         let now = Timestamp::now().as_millisecond();
-        let row: Option<(Option<String>,)> =
-            sqlx::query_as(sql).bind(token).bind(now).fetch_optional(&self.pool).await?;
-        Ok(row.map(|(name,)| name.map_or(LinkFor::FirstAccount, LinkFor::Password)))
+        let row: Option<Row> = sqlx::query_as(sql).bind(token).bind(now).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| match row {
+            (Some(user), Some(tenant), Some(name), by, from) => {
+                let made_by = match (by, from) {
+                    (None, _) => MadeBy::CommandLine,
+                    (Some(by), Some(from)) => MadeBy::Person(TenantId(from), UserId(by)),
+                    (Some(_), None) => MadeBy::Nobody,
+                };
+                LinkFor::Password(LinkedPerson { user: UserId(user), tenant: TenantId(tenant), name, made_by })
+            }
+            _ => LinkFor::FirstAccount,
+        }))
     }
 
     /// Uses a link up and makes the first account; none if the link is not good, or somebody was faster.
@@ -144,13 +177,15 @@ mod tests {
         let anna: UserName = "anna".parse().unwrap();
         let user = store.add_user(&anna, Role::Operator, "old").await.unwrap().unwrap();
         let later = Timestamp::now() + Duration::from_secs(60);
-        store.add_password_link(user, "t1", later).await.unwrap();
-        store.add_password_link(user, "t2", later).await.unwrap();
+        store.add_password_link(user, ("t1", later), None).await.unwrap();
+        store.add_password_link(user, ("t2", later), None).await.unwrap();
         assert_eq!(store.choose_password("t1", "new").await.unwrap(), None);
-        assert_eq!(store.link("t2").await.unwrap(), Some(LinkFor::Password("anna".into())));
+        let for_anna =
+            LinkedPerson { user, tenant: TenantId::DEFAULT, name: "anna".into(), made_by: MadeBy::CommandLine };
+        assert_eq!(store.link("t2").await.unwrap(), Some(LinkFor::Password(for_anna)));
         assert_eq!(store.choose_password("t2", "new").await.unwrap(), Some(user));
         assert_eq!(store.choose_password("t2", "newer").await.unwrap(), None, "once");
-        store.add_password_link(user, "t3", Timestamp::now()).await.unwrap();
+        store.add_password_link(user, ("t3", Timestamp::now()), None).await.unwrap();
         assert_eq!(store.choose_password("t3", "newer").await.unwrap(), None, "expired");
     }
 }

@@ -51,7 +51,7 @@ pub use gateways::{Gateway, Seen};
 pub use grants::{Grant, GrantTo, NewGrant};
 pub use groups::Group;
 pub use identity::{Certificate, CertificateView, Fingerprint, IdentityView, Issue, Proven};
-pub(crate) use links::LinkFor;
+pub(crate) use links::{LinkFor, LinkedPerson, MadeBy};
 pub(crate) use oidc::OidcSignIn;
 pub(crate) use outside::{Outside, ToAsk, Welcome};
 pub use roles::{OwnRole, Removal, RoleRef, is_label};

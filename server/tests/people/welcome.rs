@@ -59,8 +59,8 @@ async fn a_link_to_choose_a_password_signs_out_everywhere_and_works_once() {
     let house = House::with_people(SecondFactor::Nobody).await;
     let mut browser = Browser::new(&house);
     browser.sign_in("otto").await;
-    let (old, _) = house.access.password_link(&house.user("otto").await).await.unwrap().unwrap();
-    let (token, _) = house.access.password_link(&house.user("otto").await).await.unwrap().unwrap();
+    let (old, _) = house.access.password_link(&house.user("otto").await, None).await.unwrap().unwrap();
+    let (token, _) = house.access.password_link(&house.user("otto").await, None).await.unwrap().unwrap();
     let mut guest = Browser::new(&house);
     let path = |token: &Token| format!("/welcome?link={}", token.expose());
     assert_eq!(guest.get(&path(&old)).await.status, StatusCode::NOT_FOUND, "a newer one is in its place");

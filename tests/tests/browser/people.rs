@@ -70,7 +70,8 @@ async fn somebody_sets_up_their_account_and_comes_in_without_their_phone() {
 async fn choose_password(world: &World) {
     let (browser, store) = (&world.browser, world.rig.store());
     let user = store.person(&"admin".parse().unwrap()).await.unwrap().unwrap();
-    let (token, _) = Access::new(store.clone(), config::Access::default()).password_link(&user).await.unwrap().unwrap();
+    let (token, _) =
+        Access::new(store.clone(), config::Access::default()).password_link(&user, None).await.unwrap().unwrap();
     let link = format!("{}/welcome?link={}", world.rig.console(), token.expose());
     browser.open(&link).await.unwrap();
     browser.shows("Choose a password").await.unwrap();

@@ -112,13 +112,7 @@ pub(super) fn check_own(
     scope: &Scope,
     when: &When,
 ) -> Result<(), Problem> {
-    let fine = if tenant == who.tenant {
-        who.rights.may_pass_on(permissions, scope, when, Timestamp::now())
-    } else {
-        // Who may do this in another organisation stands above all; nothing that does is granted from outside.
-        permissions.and(Permission::ABOVE_TENANTS).is_empty() && who.rights.limit.has_all(permissions)
-    };
-    if fine {
+    if who.rights.may_give(tenant, (permissions, scope, when), Timestamp::now()) {
         return Ok(());
     }
     Err(Problem::new(

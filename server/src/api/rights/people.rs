@@ -148,7 +148,7 @@ pub(in crate::api) async fn add(
     }
     note(&state, Action::PERSON_ADD, (&who, &origin, tenant), &name, |entry| entry.with("role", new.role)).await?;
     let person = found(&state, tenant, &name).await?;
-    Ok((StatusCode::CREATED, Json(link(&state, &person).await?)))
+    Ok((StatusCode::CREATED, Json(link(&state, &who, &person).await?)))
 }
 
 /// Gives a person another role on everything, in place of the one they were added with.
@@ -206,7 +206,7 @@ pub(in crate::api) async fn make_link(
     let tenant = place(&state, &who, &within, Permission::PeopleEdit).await?;
     let person = found(&state, tenant, &name).await?;
     check_above(&state, &who, tenant, person.id).await?;
-    let made = link(&state, &person).await?;
+    let made = link(&state, &who, &person).await?;
     if asked.second_factor {
         state.access.remove_second_factor(person.id).await?;
     }
@@ -318,8 +318,8 @@ async fn role(
     Ok(Some(role))
 }
 
-async fn link(state: &ConsoleState, person: &User) -> Result<LinkMade, Problem> {
-    let made = state.access.password_link(person).await?;
+async fn link(state: &ConsoleState, who: &Principal, person: &User) -> Result<LinkMade, Problem> {
+    let made = state.access.password_link(person, Some(who.user)).await?;
     let elsewhere = || Problem::conflict("This person's password is not kept here: change it where it is.");
     let (token, expires) = made.ok_or_else(elsewhere)?;
     let link = format!("{}/welcome?link={}", state.site.console_origin(), token.expose());
@@ -355,21 +355,24 @@ fn listed(mut all: Vec<SessionListed>, who: &Principal, paged: &Paged) -> Result
     };
     all.sort_by_cached_key(key);
     let (sessions, next) = page("sessions", paged, all, key)?;
-    Ok(Json(Sessions { sessions: sessions.into_iter().map(|session| shown(session, who)).collect(), next }))
+    Ok(Json(Sessions { sessions: sessions.into_iter().map(|session| SessionView::new(session, who)).collect(), next }))
 }
 
-fn shown(session: SessionListed, who: &Principal) -> SessionView {
-    SessionView {
-        own: who.session() == Some(session.id),
-        id: session.id.to_string(),
-        kind: match session.kind {
-            SessionKind::Console => "console",
-            _ => "api",
-        },
-        created: Moment(session.created),
-        used: Moment(session.used),
-        expires: Moment(session.expires),
-        address: session.address,
-        agent: session.agent,
+impl SessionView {
+    /// What `who` is told of a session.
+    pub(in crate::api) fn new(session: SessionListed, who: &Principal) -> Self {
+        Self {
+            own: who.session() == Some(session.id),
+            id: session.id.to_string(),
+            kind: match session.kind {
+                SessionKind::Console => "console",
+                SessionKind::Api => "api",
+            },
+            created: Moment(session.created),
+            used: Moment(session.used),
+            expires: Moment(session.expires),
+            address: session.address,
+            agent: session.agent,
+        }
     }
 }
