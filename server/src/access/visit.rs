@@ -1,13 +1,17 @@
 //! Visits: what a guest may do, and how a link is exchanged for a session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use linkspan_protocol::message::ServiceKind;
 
-use super::{Access, SignedIn, Token};
+use super::{Access, Caller, SignedIn, Token};
 use crate::rights::{Given, Permission, PermissionSet, Rights, TenantId, UserId, When};
-use crate::store::{NewSession, SessionKind, Store, StoreError, Visit};
+use crate::store::{NewSession, SessionKind, SessionListed, Store, StoreError, Visit};
+
+/// A clock may have been set while the visit was on.
+const SOON: Duration = Duration::from_hours(24);
 
 /// What a guest may do with a service of this kind; none if there is no way of only looking at it.
 pub(crate) fn permitted(kind: ServiceKind, view_only: bool) -> Option<PermissionSet> {
@@ -56,18 +60,35 @@ impl Access {
     }
 
     /// Uses a visit's link once: a session for whoever holds it; none if none is left, or it is not the time.
-    pub(crate) async fn redeem_visit(&self, visit: &Visit, kind: SessionKind) -> Result<Option<SignedIn>, StoreError> {
+    pub(crate) async fn redeem_visit(
+        &self,
+        visit: &Visit,
+        kind: SessionKind,
+        caller: Caller<'_>,
+    ) -> Result<Option<SignedIn>, StoreError> {
         if !self.inner.store.use_visit(visit.id).await? {
             return Ok(None);
         }
-        self.visit_session(visit, kind).await.map(Some)
+        self.visit_session(visit, kind, caller).await.map(Some)
+    }
+
+    /// The browsers and programs that hold a visit, the one used last first. A visit does not idle out.
+    pub(crate) async fn visit_sessions(&self, visit: &Visit) -> Result<Vec<SessionListed>, StoreError> {
+        let whole = Timestamp::now().duration_since(visit.created);
+        self.inner.store.sessions(visit.guest_user, Duration::try_from(whole).unwrap_or_default() + SOON).await
     }
 
     /// A session of a visit that was redeemed before: for the programs of the same guest.
-    pub(crate) async fn visit_session(&self, visit: &Visit, kind: SessionKind) -> Result<SignedIn, StoreError> {
+    pub(crate) async fn visit_session(
+        &self,
+        visit: &Visit,
+        kind: SessionKind,
+        caller: Caller<'_>,
+    ) -> Result<SignedIn, StoreError> {
         let (token, expires) = (Token::random(), visit.ends);
         let hash = token.hash();
-        let new = NewSession { kind, token: &hash, expires, address: None, agent: None };
+        let Caller { address, agent } = caller;
+        let new = NewSession { kind, token: &hash, expires, address, agent };
         let session = self.inner.store.add_session(visit.guest_user, new).await?;
         Ok(SignedIn { token, expires, user: visit.guest_user, session })
     }

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use linkspan_protocol::message::ServiceKind;
 
+use super::guards::caller;
 use super::signed::From;
 use super::{ConsoleState, pages, visits};
 use crate::access::{self, Permission, Principal, SessionKind, SignedIn};
@@ -46,7 +47,7 @@ pub(super) async fn begin(
         if state.audit.usable().await.is_err() {
             return Ok(pages::answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault()));
         }
-        let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Console).await? else {
+        let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Console, caller(&origin)).await? else {
             let brand = brand(&state, &visit).await?;
             let why = visits::why_not(&visit, Timestamp::now());
             return Ok(answer(StatusCode::CONFLICT, &brand, ui::visit_closed(&brand, why)));
@@ -76,7 +77,7 @@ pub(super) async fn token(State(state): State<ConsoleState>, From(origin): From,
         if visits::note_use(&state, (&visit, "the command line"), &origin).await.is_err() {
             return Ok(pages::answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault()));
         }
-        let made = state.access.visit_session(&visit, SessionKind::Api).await?;
+        let made = state.access.visit_session(&visit, SessionKind::Api, caller(&origin)).await?;
         visiting(&state, &headers, Some(&made)).await
     };
     pages::or_trouble(page.await)

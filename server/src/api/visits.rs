@@ -9,7 +9,8 @@ use linkspan_protocol::message::ServiceReport;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::rights::{Moment, PagedWithin, Within, grants::REASON_MAX, place};
+use super::guards::caller;
+use super::rights::{Moment, PagedWithin, Within, grants::REASON_MAX, people::SessionView, place};
 use super::signed::{From, Signed};
 use super::{Asked, ConsoleState, Cursor, Kind, Named, Problem, Strict, page};
 use crate::access::{self, Permission, Principal, SessionKind, Token};
@@ -71,6 +72,15 @@ pub(super) struct Visits {
     visits: Vec<VisitView>,
     /// The cursor of the next page; null on the last.
     next: Option<Cursor>,
+}
+
+/// A visit, and where it takes place.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VisitDetail {
+    #[serde(flatten)]
+    visit: VisitView,
+    /// Browsers and programs that hold the visit now, the one used last first.
+    sessions: Vec<SessionView>,
 }
 
 /// A visit to be made.
@@ -148,15 +158,18 @@ pub(super) async fn list(
 
 /// One visit.
 #[utoipa::path(get, path = "/api/v1/visits/{visit}", params(("visit" = String, Path), Within),
-    responses((status = 200, body = VisitView)))]
+    responses((status = 200, body = VisitDetail)))]
 pub(super) async fn one(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
     Named(id): Named<VisitId>,
     Asked(within): Asked<Within>,
-) -> Result<Json<VisitView>, Problem> {
+) -> Result<Json<VisitDetail>, Problem> {
     let tenant = organisation(&state, &who, &within).await?;
-    Ok(Json(view(known(&state, &who, tenant, id).await?)))
+    let visit = known(&state, &who, tenant, id).await?;
+    let sessions = state.access.visit_sessions(&visit).await?;
+    let sessions = sessions.into_iter().map(|session| SessionView::new(session, &who)).collect();
+    Ok(Json(VisitDetail { visit: view(visit), sessions }))
 }
 
 /// Invites somebody: to what one may do oneself, for as long as one may.
@@ -254,7 +267,7 @@ pub(super) async fn redeem(
 ) -> Result<Json<Welcomed>, Problem> {
     let visit = state.access.visit(&token).await?.ok_or_else(Problem::not_found)?;
     state.audit.usable().await?;
-    let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Api).await? else {
+    let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Api, caller(&origin)).await? else {
         return Err(Problem::conflict(why_not(&visit, Timestamp::now())));
     };
     note_use(&state, (&visit, "a program"), &origin).await?;

@@ -1,6 +1,7 @@
 //! Visits: links, approval, one-time use, and their end.
 
-use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::Method;
+use http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY, SET_COOKIE, USER_AGENT};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -21,7 +22,8 @@ async fn make(world: &World, who: &str, body: Value) -> (String, String) {
 }
 
 async fn redeem(world: &World, token: &str) -> crate::world::Answer {
-    world.post("", "/api/v1/visit", json!({"token": token})).await
+    let agent = [(USER_AGENT, "vendor/1")];
+    world.send(Method::POST, "/api/v1/visit", &agent, Some(&json!({"token": token}))).await
 }
 
 #[tokio::test]
@@ -40,6 +42,8 @@ async fn a_guest_may_what_the_visit_is_for_and_nothing_else() {
     assert_eq!(world.post(&guest, "/api/v1/visits", visit("ssh")).await.status, 403);
     assert_eq!(world.post(&guest, "/api/v1/tokens", json!({"name": "x"})).await.status, 403);
     assert_eq!(redeem(&world, &token).await.status, 409, "used up");
+    let seen = world.get("tina", &format!("/api/v1/visits/{id}")).await.json();
+    assert_eq!(seen["sessions"][0]["agent"], "vendor/1", "{seen}");
     assert_eq!(world.get("otto", &format!("/api/v1/visits/{id}")).await.status, 404, "another one's");
     assert_eq!(world.get("bert", &format!("/api/v1/visits/{id}")).await.status, 404);
     assert_eq!(world.delete("bert", &format!("/api/v1/visits/{id}")).await.status, 404);
