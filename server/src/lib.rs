@@ -208,11 +208,13 @@ fn log_end(drained: &Drained) {
     }
 }
 
-/// Access, with what it knew before a restart, and somebody who asks the directory for its people again and again.
+/// Access, with what it knew before a restart, and those who look again and again whether people from elsewhere still are
+/// welcome.
 async fn begin_access(store: &Store, times: config::Access, means: Means, house: &House) -> anyhow::Result<Access> {
     let access = Access::with(store.clone(), times, means);
     access.restore().await.context("the database cannot be used")?;
     house.spawn_task(access.clone().watch_directory(house.closing().clone()));
+    house.spawn_task(access.clone().watch_provider(house.closing().clone()));
     Ok(access)
 }
 

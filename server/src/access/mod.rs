@@ -92,6 +92,7 @@ struct Inner {
     directory: Option<Directory>,
     provider: Option<Provider>,
     audit: Option<Audit>,
+    hurry: outside::Hurry,
     believed: Cache<Shown, Believed>,
 }
 
@@ -122,7 +123,8 @@ impl Access {
         let believed = Cache::builder().max_capacity(BELIEVED_MAX).time_to_live(BELIEVED).build();
         let (passwords, throttle) = (Passwords::default(), Throttle::new());
         let Means { vault, directory, provider, audit } = means;
-        let inner = Inner { store, times, passwords, throttle, vault, directory, provider, audit, believed };
+        let hurry = outside::Hurry::new();
+        let inner = Inner { store, times, passwords, throttle, vault, directory, provider, audit, hurry, believed };
         Self { inner: Arc::new(inner) }
     }
 
@@ -200,31 +202,38 @@ impl Access {
     }
 
     async fn shown(&self, shown: Shown) -> Result<Option<Principal>, StoreError> {
-        let Inner { store, times, believed, .. } = &*self.inner;
+        let Inner { store, believed, .. } = &*self.inner;
         // The number comes first: what changes while the database is asked makes the answer old.
         let change = *store.changes().borrow();
         let known = believed.get(&shown).filter(|known| known.change == change);
         if let Some(known) = known.filter(|known| known.who.expires > Timestamp::now()) {
             return Ok(Some(known.who));
         }
-        let idle = times.session_idle;
-        let who = match &shown {
-            Shown::Console(token) => {
-                self.session(store.session_by_token(SessionKind::Console, token, idle).await?, change).await?
-            }
-            Shown::Api(token) => {
-                self.session(store.session_by_token(SessionKind::Api, token, idle).await?, change).await?
-            }
-            Shown::Device(token, host) => {
-                self.session(store.session_by_device_cookie(token, host, idle).await?, change).await?
-            }
-            Shown::Program(token) => self.program(store.token_by_hash(token).await?, change).await?,
-        };
+        let mut who = self.look_up(&shown, change).await?;
+        if let Some(found) = &who
+            && self.ask_first(found.user).await?
+        {
+            let change = *store.changes().borrow();
+            who = self.look_up(&shown, change).await?;
+        }
         match &who {
-            Some(who) => believed.insert(shown, Believed { who: who.clone(), change }),
+            Some(who) => believed.insert(shown, Believed { who: who.clone(), change: who.as_of }),
             None => believed.invalidate(&shown),
         }
         Ok(who)
+    }
+
+    /// Who shows this, by what the database says.
+    async fn look_up(&self, shown: &Shown, as_of: i64) -> Result<Option<Principal>, StoreError> {
+        let Inner { store, times, .. } = &*self.inner;
+        let idle = times.session_idle;
+        let session = match shown {
+            Shown::Console(token) => store.session_by_token(SessionKind::Console, token, idle).await?,
+            Shown::Api(token) => store.session_by_token(SessionKind::Api, token, idle).await?,
+            Shown::Device(token, host) => store.session_by_device_cookie(token, host, idle).await?,
+            Shown::Program(token) => return self.program(store.token_by_hash(token).await?, as_of).await,
+        };
+        self.session(session, as_of).await
     }
 
     /// Whose session it is, with all that they may do.

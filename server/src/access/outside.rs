@@ -1,15 +1,17 @@
 //! People whom somebody else knows: brought in when their source vouches for them, and out when it no longer does.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use linkspan_protocol::id::Secret;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, DirectoryError, Found};
 use super::sign_in::Recognised;
-use super::{Access, SignInError};
+use super::{Access, Inner, SignInError};
 use crate::audit::{Action, Actor, Entry, Target};
 use crate::config::GroupRole;
 use crate::rights::UserId;
@@ -22,6 +24,38 @@ const PACE: Duration = Duration::from_millis(250);
 const PER_ROUND: i64 = 500;
 /// Questions of a round at once.
 const AT_ONCE: usize = 4;
+/// Whoever asks for something has been asked for within this time, or is asked for first.
+const FRESH: Duration = Duration::from_secs(2);
+/// A request waits no longer than this for the directory.
+const HURRY: Duration = Duration::from_secs(1);
+/// After it was not that quick, no request waits for it for so long; the rounds go on.
+const REST: Duration = Duration::from_secs(30);
+/// Between two looks for people of a provider.
+const LOOK: Duration = Duration::from_secs(60);
+/// Requests that wait at once: people who sign in come first.
+const HURRIED: usize = 2;
+
+/// Requests that wait for the directory.
+pub(super) struct Hurry {
+    turns: Semaphore,
+    slow_since: Mutex<Option<Instant>>,
+}
+
+impl Hurry {
+    /// Nobody waits yet.
+    pub(super) fn new() -> Self {
+        Self { turns: Semaphore::new(HURRIED), slow_since: Mutex::default() }
+    }
+
+    fn rests(&self) -> bool {
+        let since = *self.slow_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < REST)
+    }
+
+    fn rest(&self) {
+        *self.slow_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
 
 impl Access {
     /// Who this is, if the directory takes the password for theirs.
@@ -102,7 +136,7 @@ impl Access {
 
     /// Asks the directory again and again for those who came from it, until the server stops.
     pub async fn watch_directory(self, stop: CancellationToken) {
-        let Some(directory) = self.inner.directory.clone() else { return };
+        let Some(directory) = self.inner.directory.clone() else { return self.forget_all(Source::Ldap).await };
         let every = directory.settings().recheck;
         let mut ticks = tokio::time::interval((every / 2).max(Duration::from_millis(100)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -114,6 +148,45 @@ impl Access {
             // Half the time is the pace of the rounds: whoever is not due in one round is in the next.
             if let Err(error) = self.ask_again(&directory, every / 2).await {
                 tracing::error!(error = error.in_full(), "people of the directory cannot be looked through");
+            }
+        }
+    }
+
+    /// Looks again and again for people of the provider of whom it has not said for too long that they are welcome, until
+    /// the server stops. It says so when they sign in; their programs and their guests do not.
+    pub async fn watch_provider(self, stop: CancellationToken) {
+        let Some(provider) = &self.inner.provider else { return self.forget_all(Source::Oidc).await };
+        let trust_for = provider.settings().trust_for;
+        let mut ticks = tokio::time::interval((trust_for / 10).clamp(Duration::from_millis(100), LOOK));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let why = "they have not signed in at the provider for too long";
+            if let Err(error) = self.forget(Source::Oidc, trust_for, why).await {
+                tracing::error!(error = error.in_full(), "people of the provider cannot be looked through");
+            }
+        }
+    }
+
+    /// Nobody can be asked any more for those who came from a source that the configuration no longer names.
+    async fn forget_all(&self, source: Source) {
+        let why = "the configuration does not name their source any more";
+        if let Err(error) = self.forget(source, Duration::ZERO, why).await {
+            tracing::error!(error = error.in_full(), source = source.as_str(), "people of a source cannot be shut out");
+        }
+    }
+
+    async fn forget(&self, source: Source, age: Duration, why: &str) -> Result<(), StoreError> {
+        loop {
+            let some = self.inner.store.not_vouched_for(source, age, PER_ROUND).await?;
+            for who in &some {
+                self.shut_out(who, source, why).await?;
+            }
+            if some.is_empty() {
+                return Ok(());
             }
         }
     }
@@ -137,6 +210,29 @@ impl Access {
         Ok(())
     }
 
+    /// Asks the directory for somebody who shows what they were given earlier, if that is due and it is quick; whether it
+    /// was asked, so that they may be somebody else by now.
+    pub(super) async fn ask_first(&self, user: UserId) -> Result<bool, StoreError> {
+        let Inner { store, directory, hurry, .. } = &*self.inner;
+        let Some(directory) = directory else { return Ok(false) };
+        let age = FRESH.min(directory.settings().recheck / 2);
+        if directory.is_silent() || hurry.rests() {
+            return Ok(false);
+        }
+        let Ok(_turn) = hurry.turns.try_acquire() else { return Ok(false) };
+        let Some(who) = store.to_ask_now(user, age).await? else { return Ok(false) };
+        if !store.claim_asking(user, age).await? {
+            return Ok(false);
+        }
+        match tokio::time::timeout(HURRY, self.ask_for(directory, &who)).await {
+            Ok(asked) => asked.map(|()| true),
+            Err(_) => {
+                hurry.rest();
+                store.ask_soon(user).await.map(|()| false)
+            }
+        }
+    }
+
     async fn ask_for(&self, directory: &Directory, who: &ToAsk) -> Result<(), StoreError> {
         match directory.look_up(who.name.as_str()).await {
             Ok(found) => {
@@ -144,13 +240,13 @@ impl Access {
                 match still.as_ref().and_then(|found: &Found| found.role.as_ref()) {
                     Some(role) => {
                         if self.welcome(Source::Ldap, &who.subject, (&who.name, role)).await?.is_none() {
-                            self.shut_out(who, "what it makes of them is not there").await?;
+                            self.shut_out(who, Source::Ldap, "what it makes of them is not there").await?;
                         }
                         Ok(())
                     }
                     None => {
                         tracing::info!(name = %who.name, "the directory does not let them in any more: they are signed out");
-                        self.shut_out(who, "the directory does not let them in any more").await
+                        self.shut_out(who, Source::Ldap, "the directory does not let them in any more").await
                     }
                 }
             }
@@ -160,16 +256,16 @@ impl Access {
                     return Ok(());
                 }
                 tracing::warn!(name = %who.name, %error, "the directory has not answered for too long: they are signed out");
-                self.shut_out(who, "the directory has not answered for too long").await
+                self.shut_out(who, Source::Ldap, "the directory has not answered for too long").await
             }
         }
     }
 
     /// Their source does not vouch for them any more.
-    async fn shut_out(&self, who: &ToAsk, why: &str) -> Result<(), StoreError> {
+    async fn shut_out(&self, who: &ToAsk, source: Source, why: &str) -> Result<(), StoreError> {
         self.inner.store.block(who.user).await?;
         let entry = Entry::new(Action::PERSON_CHANGE, Actor::system().of_tenant(who.tenant));
-        let entry = entry.on(Target::new("person", &who.name)).with("source", Source::Ldap.as_str());
+        let entry = entry.on(Target::new("person", &who.name)).with("source", source.as_str());
         self.note(entry.with("let_in", false).with("why", why));
         Ok(())
     }

@@ -229,7 +229,18 @@ impl Access {
         kind: SessionKind,
         caller: Caller<'_>,
     ) -> Result<SignedIn, SignInError> {
-        let (token, expires) = (Token::random(), Timestamp::now() + self.inner.times.session_lifetime);
+        self.begin_for(user, kind, caller, self.inner.times.session_lifetime).await
+    }
+
+    /// Begins a session that ends after so long.
+    pub(super) async fn begin_for(
+        &self,
+        user: UserId,
+        kind: SessionKind,
+        caller: Caller<'_>,
+        lifetime: Duration,
+    ) -> Result<SignedIn, SignInError> {
+        let (token, expires) = (Token::random(), Timestamp::now() + lifetime);
         let (hash, Caller { address, agent }) = (token.hash(), caller);
         let new = NewSession { kind, token: &hash, expires, address, agent };
         let session = self.inner.store.add_session(user, new).await?;

@@ -1,10 +1,11 @@
 //! `[oidc]`: an OpenID provider whose people may sign in, and what its groups make of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::GroupRole;
 use super::ldap::group_roles;
-use super::parse::path_from;
+use super::parse::{duration, path_from};
 use super::reader::{Problems, Section};
 
 /// An OpenID provider whose people may sign in.
@@ -26,12 +27,29 @@ pub struct Oidc {
     pub name_claim: String,
     /// The claim that holds the groups.
     pub groups_claim: String,
+    /// A person signs in again after this time; none: after that of everybody.
+    pub session_lifetime: Option<Duration>,
+    /// Who has not signed in through the provider for so long may do nothing until they do, whatever programs they have.
+    pub trust_for: Duration,
     /// What groups make of people; the first that fits decides.
     pub roles: Vec<GroupRole>,
 }
 
-const KEYS: &[&str] =
-    &["title", "issuer", "ca_file", "client_id", "client_secret_file", "scopes", "name_claim", "groups_claim", "role"];
+const KEYS: &[&str] = &[
+    "title",
+    "issuer",
+    "ca_file",
+    "client_id",
+    "client_secret_file",
+    "scopes",
+    "name_claim",
+    "groups_claim",
+    "session_lifetime",
+    "trust_for",
+    "role",
+];
+/// How long the provider's word counts, where nothing is said.
+const TRUST_FOR: Duration = Duration::from_hours(30 * 24);
 
 pub(super) fn oidc(root: &Section<'_>, base: &Path, problems: &mut Problems<'_>) -> Option<Oidc> {
     root.at_key("oidc")?;
@@ -51,9 +69,22 @@ pub(super) fn oidc(root: &Section<'_>, base: &Path, problems: &mut Problems<'_>)
     let scopes = scopes.unwrap_or_else(|| ["profile", "email"].map(str::to_owned).to_vec());
     let name_claim = section.text("name_claim", problems, text).unwrap_or_else(|| "preferred_username".to_owned());
     let groups_claim = section.text("groups_claim", problems, text).unwrap_or_else(|| "groups".to_owned());
+    let session_lifetime = section.text("session_lifetime", problems, duration);
+    let trust_for = section.text("trust_for", problems, duration).unwrap_or(TRUST_FOR);
     let roles = group_roles(&section, problems);
-    let (issuer, client_id) = (issuer?, client_id?);
-    Some(Oidc { title, issuer, ca_file, client_id, client_secret_file, scopes, name_claim, groups_claim, roles })
+    Some(Oidc {
+        title,
+        issuer: issuer?,
+        ca_file,
+        client_id: client_id?,
+        client_secret_file,
+        scopes,
+        name_claim,
+        groups_claim,
+        session_lifetime,
+        trust_for,
+        roles,
+    })
 }
 
 fn issuer(text: &str) -> Result<String, String> {

@@ -311,6 +311,7 @@ mod tests {
         "session_lifetime",
         "session_idle",
         "second_factor",
+        "trust_for",
         "keep_days",
         "syslog",
         "webhook",

@@ -44,6 +44,19 @@ pub(crate) struct ToAsk {
     pub(crate) confirmed: Timestamp,
 }
 
+/// Columns of somebody to ask for.
+type Row = (i64, i64, String, Option<String>, Option<i64>);
+
+fn to_ask((id, tenant, name, subject, confirmed): Row) -> Result<ToAsk, StoreError> {
+    Ok(ToAsk {
+        user: UserId(id),
+        tenant: TenantId(tenant),
+        name: name.parse().map_err(|_| damaged("name of a person")(&name))?,
+        subject: subject.unwrap_or_default(),
+        confirmed: time_from(confirmed.unwrap_or(0))?,
+    })
+}
+
 /// Who does what a directory or provider says.
 const BY: &str = "their source";
 
@@ -113,19 +126,39 @@ impl Store {
                    ORDER BY u.asked LIMIT $3";
         let now = Timestamp::now();
         let before = (now - age).as_millisecond();
-        type Row = (i64, i64, String, Option<String>, Option<i64>);
         let query = sqlx::query_as(sql).bind(before).bind(now.as_millisecond()).bind(most);
         let rows: Vec<Row> = query.fetch_all(&self.pool).await?;
-        let to_ask = |(id, tenant, name, subject, confirmed): Row| {
-            Ok(ToAsk {
-                user: UserId(id),
-                tenant: TenantId(tenant),
-                name: name.parse().map_err(|_| damaged("name of a person")(&name))?,
-                subject: subject.unwrap_or_default(),
-                confirmed: time_from(confirmed.unwrap_or(0))?,
-            })
-        };
         rows.into_iter().map(to_ask).collect()
+    }
+
+    /// This person, if they are of a directory and have not been asked for since so long.
+    pub(crate) async fn to_ask_now(&self, user: UserId, age: Duration) -> Result<Option<ToAsk>, StoreError> {
+        let sql = "SELECT id, tenant_id, name, subject, confirmed FROM users \
+                   WHERE id = $1 AND source = 'ldap' AND blocked = 0 AND asked <= $2";
+        let before = (Timestamp::now() - age).as_millisecond();
+        let row: Option<Row> = sqlx::query_as(sql).bind(user.0).bind(before).fetch_optional(&self.pool).await?;
+        row.map(to_ask).transpose()
+    }
+
+    /// People of this source of whom it has not said for so long that they are welcome, and who are let in.
+    pub(crate) async fn not_vouched_for(
+        &self,
+        source: Source,
+        age: Duration,
+        most: i64,
+    ) -> Result<Vec<ToAsk>, StoreError> {
+        let sql = "SELECT id, tenant_id, name, subject, confirmed FROM users \
+                   WHERE source = $1 AND blocked = 0 AND confirmed <= $2 LIMIT $3";
+        let before = (Timestamp::now() - age).as_millisecond();
+        let query = sqlx::query_as(sql).bind(source.as_str()).bind(before).bind(most);
+        let rows: Vec<Row> = query.fetch_all(&self.pool).await?;
+        rows.into_iter().map(to_ask).collect()
+    }
+
+    /// There was no answer for this person: they are to be asked for again as soon as may be.
+    pub(crate) async fn ask_soon(&self, user: UserId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE users SET asked = 0 WHERE id = $1").bind(user.0).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// The directory is about to be asked for this person; false if that is being done already.
@@ -214,5 +247,17 @@ mod tests {
         assert_eq!(store.to_ask(Duration::ZERO, 10).await.unwrap(), []);
         welcomed(&store, anna(&name, "uuid-1", Role::Admin)).await;
         assert_eq!(store.rights(TenantId::DEFAULT, user).await.unwrap().given.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_was_not_vouched_for_in_time_is_found_until_they_are_blocked() {
+        let (_dir, store) = fresh().await;
+        let name: UserName = "anna".parse().unwrap();
+        let user = welcomed(&store, anna(&name, "uuid-1", Role::Admin)).await;
+        assert_eq!(store.not_vouched_for(Source::Ldap, Duration::from_secs(60), 10).await.unwrap(), []);
+        assert_eq!(store.not_vouched_for(Source::Oidc, Duration::ZERO, 10).await.unwrap(), []);
+        assert_eq!(store.not_vouched_for(Source::Ldap, Duration::ZERO, 10).await.unwrap().len(), 1);
+        store.block(user).await.unwrap();
+        assert_eq!(store.not_vouched_for(Source::Ldap, Duration::ZERO, 10).await.unwrap(), []);
     }
 }

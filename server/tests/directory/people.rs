@@ -136,6 +136,32 @@ async fn when_it_is_gone_for_too_long_its_people_are_out() {
     assert!(house.access.by_bearer(&own).await.unwrap().is_some());
 }
 
+/// Also where it is hardly ever asked by itself: whoever shows up and has not been asked for just now is asked for first.
+#[tokio::test]
+async fn who_was_disabled_gets_nothing_new_however_seldom_the_directory_is_looked_through() {
+    let slapd = Slapd::start();
+    let house = house(Ldap { recheck: Duration::from_hours(1), ..slapd.settings() }).await;
+    let anna = sign_in(&house, "anna", PASSWORD).await.unwrap();
+    slapd.change(
+        "dn: uid=anna,ou=people,dc=example,dc=com\nchangetype: modify\nreplace: pwdAccountLockedTime\n\
+         pwdAccountLockedTime: 000001010000Z\n",
+    );
+    until_out(&house, &anna).await;
+}
+
+/// What nobody can be asked about does not count: programs of people whose directory is gone may do nothing.
+#[tokio::test]
+async fn without_a_directory_its_people_are_out() {
+    let slapd = Slapd::start();
+    let house = house(slapd.settings()).await;
+    let anna = sign_in(&house, "anna", PASSWORD).await.unwrap();
+    let without = Access::new(house.store.clone(), config::Access::default());
+    assert!(without.by_bearer(&anna).await.unwrap().is_some());
+    without.clone().watch_directory(CancellationToken::new()).await;
+    assert!(without.by_bearer(&anna).await.unwrap().is_none());
+    sign_in(&house, "anna", PASSWORD).await.unwrap();
+}
+
 /// While nobody knows whether the directory would have said yes, a wrong password of an account here is answered like one of
 /// the directory's, also after the time in which it is taken for silent.
 #[tokio::test]

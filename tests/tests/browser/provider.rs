@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use linkspan_server::config::{GroupRole, Oidc};
@@ -40,6 +41,8 @@ impl Provider {
             scopes: vec!["profile".to_owned()],
             name_claim: "preferred_username".to_owned(),
             groups_claim: "groups".to_owned(),
+            session_lifetime: Some(Duration::from_hours(8)),
+            trust_for: Duration::from_hours(1),
             roles: vec![role("plant-admins", "admin")?, role("plant-operators", "operator")?],
         })
     }

@@ -128,7 +128,9 @@ impl Access {
         };
         let subject = format!("{} {}", provider.issuer(), person.subject);
         let user = self.welcome(Source::Oidc, &subject, (&name, role)).await?.ok_or(OidcError::NotWelcome)?;
-        Ok((self.begin(user, SessionKind::Console, caller).await?, name, kept.next))
+        let lifetime = provider.settings().session_lifetime.unwrap_or(self.inner.times.session_lifetime);
+        let signed_in = self.begin_for(user, SessionKind::Console, caller, lifetime).await?;
+        Ok((signed_in, name, kept.next))
     }
 }
 

@@ -109,6 +109,11 @@ impl Provider {
         &self.inner.settings.title
     }
 
+    /// How it is to be used.
+    pub(in crate::access) fn settings(&self) -> &Oidc {
+        &self.inner.settings
+    }
+
     pub(super) fn issuer(&self) -> &str {
         &self.inner.settings.issuer
     }
