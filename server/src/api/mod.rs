@@ -46,8 +46,10 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use http::{HeaderName, HeaderValue};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use linkspan_protocol::message::ServerToGateway;
 use utoipa_axum::routes;
@@ -365,8 +367,9 @@ async fn wrong_method(request: Request) -> Response {
     pages::answer(http::StatusCode::METHOD_NOT_ALLOWED, page)
 }
 
-/// What every answer tells the browser: keep nothing, guess nothing, frame nothing.
+/// What every answer tells the browser: keep nothing, guess nothing, frame nothing. And whoever is to try again, when.
 async fn guarded(mut response: Response) -> Response {
+    let later = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let headers = response.headers_mut();
     let mut unless_said = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -379,5 +382,8 @@ async fn guarded(mut response: Response) -> Response {
     unless_said(REFERRER_POLICY, "same-origin");
     unless_said(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     unless_said(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    if later {
+        unless_said(RETRY_AFTER, "5");
+    }
     response
 }

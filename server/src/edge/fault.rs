@@ -330,6 +330,7 @@ fn data_cap(what: &str) -> Words {
         format!("The device's gateway carries no more data this month: {what}"),
         "Wait for the next month, or ask whoever looks after the devices to lift the cap.",
     )
+    .retry(3600)
 }
 
 fn lost(why: &str) -> String {
