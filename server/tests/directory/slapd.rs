@@ -1,6 +1,7 @@
 //! A real OpenLDAP server on a free port, with files of its own.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -23,8 +24,12 @@ pub(crate) struct Slapd {
     tls_port: u16,
 }
 
+/// Below the ports that the system gives to whoever wants just any: a connection of another test would take it before slapd
+/// does, or while slapd is being restarted.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let random = RandomState::new();
+    let mut ports = (0..1000_u16).map(|n| u16::try_from(10_000 + random.hash_one(n) % 20_000).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Slapd {

@@ -1,8 +1,12 @@
 //! Threat 21, and CVE-2023-2587 (Teltonika RMS): what devices and gateways say of themselves is text on every page.
 
 use fantoccini::Locator;
+use http::Request;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use linkspan_protocol::id::{DeviceName, GatewayName, ServiceName};
 use linkspan_tests::parts::Browser;
-use linkspan_tests::rig::Rig;
+use linkspan_tests::rig::{PASSWORD, Rig};
+use serde_json::{Value, json};
 
 use super::recorder::Recorder;
 
@@ -66,7 +70,10 @@ async fn threat_21_what_devices_say_of_themselves_is_text_on_every_page() {
         let name = format!("dev{number}");
         // As TOML has it between quotes.
         let text = payload.replace('\\', "\\\\").replace('"', "\\\"");
+        let tag = text.chars().take(50).collect::<String>();
+        let tag = if tag.ends_with('\\') { String::new() } else { tag };
         config = config.device(&name, &text, &[("web", "http", device.address())]);
+        config = config.replaced(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\ntags = [\"{tag}\"]\n"));
     }
     let _gateway = rig.run_gateway(&config).unwrap();
     let token = rig.sign_in().await.unwrap();
@@ -74,7 +81,7 @@ async fn threat_21_what_devices_say_of_themselves_is_text_on_every_page() {
     let browser = Browser::start(&rig.subfolder("browser").unwrap(), true).await.unwrap();
     browser.open(&format!("{}/", rig.console())).await.unwrap();
     browser.fill("#name", "admin").await.unwrap();
-    browser.fill("#password", linkspan_tests::rig::PASSWORD).await.unwrap();
+    browser.fill("#password", PASSWORD).await.unwrap();
     browser.click("form button").await.unwrap();
     browser.shows("40 devices, 40 online").await.unwrap();
     is_only_text(&browser, "the list").await;
@@ -90,5 +97,37 @@ async fn threat_21_what_devices_say_of_themselves_is_text_on_every_page() {
         browser.open(&format!("{}{path}", rig.console())).await.unwrap();
         is_only_text(&browser, path).await;
     }
+    // Nor is what a program calls itself, or what a host writes to a guest, more than text to who reads it.
+    for payload in PAYLOADS.into_iter().filter(|payload| payload.is_ascii()) {
+        let sign_in = json!({"name": "admin", "password": PASSWORD}).to_string();
+        let request = Request::post(format!("{}/api/v1/session", rig.console())).header(USER_AGENT, payload);
+        let request = request.header(CONTENT_TYPE, "application/json").body(sign_in.into()).unwrap();
+        assert_eq!(rig.https().unwrap().send(request).await.unwrap().status, 200);
+    }
+    browser.open(&format!("{}/account", rig.console())).await.unwrap();
+    browser.shows("<script>window.hit=1</script>").await.unwrap();
+    is_only_text(&browser, "the account").await;
+    for payload in PAYLOADS.into_iter().step_by(8) {
+        let until = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).to_string();
+        let visit = json!({"guest": payload, "reason": payload, "device": "dev0", "service": "web", "until": until});
+        let request =
+            Request::post(format!("{}/api/v1/visits", rig.console())).header(CONTENT_TYPE, "application/json");
+        let request = request.header(AUTHORIZATION, format!("Bearer {token}")).body(visit.to_string().into()).unwrap();
+        let made = rig.https().unwrap().send(request).await.unwrap();
+        let link: Value = serde_json::from_slice(&made.body).unwrap();
+        browser.open(link["link"].as_str().unwrap()).await.unwrap();
+        browser.shows("You are invited").await.unwrap();
+        is_only_text(&browser, "an invitation").await;
+    }
     browser.close().await.unwrap();
+}
+
+/// Names of devices, services and gateways are words that can stand in a host's name: no text that does harm is one.
+#[test]
+fn threat_21_no_name_is_a_text_that_does_harm() {
+    for payload in PAYLOADS {
+        assert!(payload.parse::<DeviceName>().is_err(), "{payload}");
+        assert!(payload.parse::<ServiceName>().is_err(), "{payload}");
+        assert!(payload.parse::<GatewayName>().is_err(), "{payload}");
+    }
 }

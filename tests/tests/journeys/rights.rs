@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{Method, Request};
-use linkspan_server::access::{Passwords, Role};
+use linkspan_server::access::{Passwords, Role, gateway_secret};
 use linkspan_server::store::User;
 use linkspan_tests::parts::{Framebuffer, Login, Sshd, Vnc};
 use linkspan_tests::wait::{PATIENCE, until};
@@ -336,6 +336,35 @@ async fn an_operator_watches_a_screen_and_nothing_they_type_arrives() {
     unknown.send(b"RFB 003.008\n\x01\x01\xfd\x00\x00\x00").await.unwrap();
     let close = unknown.closed().await.unwrap().unwrap();
     assert_eq!(u16::from(close.code), 1008, "{}", close.reason);
+}
+
+/// Threat 12, and CVE-2023-32348 (Teltonika RMS), where one device reached all others through the hub: what a gateway proves
+/// itself with opens its link, on which it can ask for nothing, and no device behind another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_12_a_gateway_reaches_no_device_behind_another() {
+    let device = Origin::start(echo).await;
+    let services = [("web", "http", device.address), ("echo", "tcp", device.address)];
+    let site = Site::open(|config| config.device("plc1", "a victim", &services)).await.unwrap();
+    let (rig, evil) = (&site.rig, gateway_secret());
+    rig.store().add_gateway(&"evil".parse().unwrap(), &evil).await.unwrap().unwrap();
+    let (https, secret) = (rig.https().unwrap(), evil.expose());
+    let basic = format!("Basic {}", data_encoding::BASE64.encode(format!("evil:{secret}").as_bytes()));
+    for (name, value) in [
+        ("authorization", format!("Bearer {secret}")),
+        ("authorization", basic),
+        ("linkspan-authorization", format!("Bearer {secret}")),
+        ("cookie", format!("__Host-linkspan={secret}; __Host-linkspan-console={secret}")),
+        ("linkspan-gateway", "evil".to_owned()),
+    ] {
+        for url in [format!("{}/", rig.device("plc1")), format!("{}/api/v1/devices", rig.console())] {
+            let request = Request::get(&url).header(name, &value).body(Bytes::new()).unwrap();
+            let status = https.send(request).await.unwrap().status.as_u16();
+            assert!([303, 401].contains(&status), "{status} for {name} at {url}");
+        }
+    }
+    let stream = RawStream::open(&https, &rig.console(), secret, "plc1", "echo").await;
+    assert!(stream.is_err_and(|refused| refused.to_string().starts_with("401")), "not even known");
+    assert_eq!(device.calls(), 0, "nothing of it came to the device");
 }
 
 /// Signs in as a viewer, moves to the middle, presses a button (`a` the first, others the third) and a key, and waits for
