@@ -12,7 +12,7 @@ use super::signed::From;
 use super::{ConsoleState, pages, visits};
 use crate::access::{self, Permission, Principal, SessionKind, SignedIn};
 use crate::store::{StoreError, UserKind, Visit};
-use crate::ui::{self, Brand, Invitation, Way};
+use crate::ui::{self, Brand, Closed, Invitation, Way};
 
 /// A page that was not made; the answer says why.
 type Page = Result<Response, StoreError>;
@@ -24,7 +24,7 @@ pub(super) async fn look(State(state): State<ConsoleState>, Path(token): Path<St
         let brand = brand(&state, &visit).await?;
         let now = Timestamp::now();
         if visit.state(now) != "open" || visit.uses >= visit.uses_max {
-            return Ok(answer(StatusCode::CONFLICT, &brand, ui::visit_closed(&brand, visits::why_not(&visit, now))));
+            return Ok(closed(&brand, &visit, &token));
         }
         let to = in_words(&visit);
         Ok(answer(StatusCode::OK, &brand, ui::invitation(&brand, invitation(&visit, &to), &token)))
@@ -49,8 +49,7 @@ pub(super) async fn begin(
         }
         let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Console, caller(&origin)).await? else {
             let brand = brand(&state, &visit).await?;
-            let why = visits::why_not(&visit, Timestamp::now());
-            return Ok(answer(StatusCode::CONFLICT, &brand, ui::visit_closed(&brand, why)));
+            return Ok(closed(&brand, &visit, &token));
         };
         if visits::note_use(&state, (&visit, "a browser"), &origin).await.is_err() {
             return Ok(pages::answer(StatusCode::SERVICE_UNAVAILABLE, ui::own_fault()));
@@ -102,9 +101,9 @@ pub(super) async fn leave(State(state): State<ConsoleState>, From(origin): From,
 
 async fn visiting(state: &ConsoleState, headers: &HeaderMap, made: Option<&SignedIn>) -> Page {
     let Some((who, visit)) = guest(state, headers).await? else {
-        let why = "There is no visit in this browser, or it is over.";
-        let brand = Brand::default();
-        return Ok(answer(StatusCode::NOT_FOUND, &brand, ui::visit_closed(&brand, why)));
+        let (title, why) = ("No visit here", "There is no visit in this browser, or it is over.");
+        let (brand, none) = (Brand::default(), Closed { title, why, begins: None, again: None });
+        return Ok(answer(StatusCode::NOT_FOUND, &brand, ui::visit_closed(&brand, none)));
     };
     let brand = brand(state, &visit).await?;
     let ways = ways(state, &who, &visit).await?;
@@ -148,6 +147,18 @@ async fn ways(state: &ConsoleState, who: &Principal, visit: &Visit) -> Result<Ve
 
 async fn brand(state: &ConsoleState, visit: &Visit) -> Result<Brand, StoreError> {
     pages::brand_of(state, visit.tenant).await
+}
+
+/// The page of a link that does nothing now.
+fn closed(brand: &Brand, visit: &Visit, token: &str) -> Response {
+    let now = Timestamp::now();
+    let (title, why) = visits::why_not(visit, now);
+    let (begins, again) = match visit.state(now) {
+        "planned" => (Some(visit.begins), Some(token)),
+        "pending" => (None, Some(token)),
+        _ => (None, None),
+    };
+    answer(StatusCode::CONFLICT, brand, ui::visit_closed(brand, Closed { title, why, begins, again }))
 }
 
 fn invitation<'a>(visit: &'a Visit, to: &'a str) -> Invitation<'a> {

@@ -268,7 +268,7 @@ pub(super) async fn redeem(
     let visit = state.access.visit(&token).await?.ok_or_else(Problem::not_found)?;
     state.audit.usable().await?;
     let Some(signed_in) = state.access.redeem_visit(&visit, SessionKind::Api, caller(&origin)).await? else {
-        return Err(Problem::conflict(why_not(&visit, Timestamp::now())));
+        return Err(Problem::conflict(why_not(&visit, Timestamp::now()).1));
     };
     note_use(&state, (&visit, "a program"), &origin).await?;
     let token = signed_in.token.expose().to_owned();
@@ -294,15 +294,20 @@ fn guest(visit: &Visit) -> Actor {
     Actor::new(ActorKind::Visitor, visit.guest.clone()).of_tenant(visit.tenant)
 }
 
-/// Why a link cannot be used now, in a sentence.
-pub(super) fn why_not(visit: &Visit, now: Timestamp) -> &'static str {
+/// Why a link cannot be used now, in a word or two and in a sentence.
+pub(super) fn why_not(visit: &Visit, now: Timestamp) -> (&'static str, &'static str) {
     match visit.state(now) {
-        "revoked" => "This visit was ended by whoever invited you, or by somebody who looks after the devices.",
-        "refused" => "This visit was not approved.",
-        "pending" => "This visit waits for approval by a second person. Try again later.",
-        "over" => "The time of this visit is over.",
-        "planned" => "The time of this visit has not come yet.",
-        _ => "This link has been used already, as often as it may be. If that was not you, tell whoever invited you.",
+        "revoked" => {
+            ("Ended", "This visit was ended by whoever invited you, or by somebody who looks after the devices.")
+        }
+        "refused" => ("Not approved", "This visit was not approved."),
+        "pending" => ("Waiting for approval", "This visit waits for approval by a second person. Try again later."),
+        "over" => ("Over", "The time of this visit is over."),
+        "planned" => ("Not yet", "The time of this visit has not come yet."),
+        _ => (
+            "Used already",
+            "This link has been used already, as often as it may be. If that was not you, tell whoever invited you.",
+        ),
     }
 }
 

@@ -19,7 +19,7 @@ pub use brand::{Brand, BrandError};
 pub(crate) use devices::{List, devices, how_long};
 pub(crate) use login::{Login, login, sign_in_trouble, signed_out};
 pub(crate) use second_factor::{code, recovery_codes, required};
-pub(crate) use visit::{Invitation, Way, closed as visit_closed, invitation, left as visit_left, visiting};
+pub(crate) use visit::{Closed, Invitation, Way, closed as visit_closed, invitation, left as visit_left, visiting};
 pub use way::Part;
 pub(crate) use way::way;
 pub(crate) use welcome::{Welcome, choose_password, first_account, link_used};

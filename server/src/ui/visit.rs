@@ -89,15 +89,35 @@ pub(crate) fn visiting(brand: &Brand, visit: Invitation<'_>, ways: &[Way], token
     )
 }
 
+/// Why a link does nothing now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed<'a> {
+    /// In a word or two.
+    pub(crate) title: &'a str,
+    /// In a sentence.
+    pub(crate) why: &'a str,
+    /// When it begins, if it is that.
+    pub(crate) begins: Option<Timestamp>,
+    /// The link, if it may do something later.
+    pub(crate) again: Option<&'a str>,
+}
+
 /// A link that does nothing now, and why.
-pub(crate) fn closed(brand: &Brand, why: &str) -> Markup {
+pub(crate) fn closed(brand: &Brand, closed: Closed<'_>) -> Markup {
     page_for(
         brand,
         "A visit",
         html! {
-            h1 { "Not now" }
-            p { (why) }
-            p.soft { "Ask whoever invited you if you still need it." }
+            h1 { (closed.title) }
+            p { (closed.why) }
+            @if let Some(begins) = closed.begins {
+                dl.terms { dt { "From" } dd { (moment(begins)) } }
+            }
+            @if let Some(token) = closed.again {
+                p { a.button href=(format!("/visit/{token}")) { "Look again" } }
+            } @else {
+                p.soft { "Ask whoever invited you if you still need it." }
+            }
         },
     )
 }
@@ -116,18 +136,21 @@ pub(crate) fn left(brand: &Brand) -> Markup {
 }
 
 fn terms(visit: Invitation<'_>) -> Markup {
-    // A phone does not tell its zone without a script, so the time is told for everybody.
-    let ends = visit.ends.strftime("%A, %-d %B %Y, %H:%M UTC").to_string();
     html! {
         dl.terms {
             dt { "For" } dd { (visit.guest) }
             dt { "Reason" } dd { (visit.reason) }
-            dt { "Until" } dd { time datetime=(visit.ends) { (ends) } }
+            dt { "Until" } dd { (moment(visit.ends)) }
             @if visit.view_only {
                 dt { "You may" } dd { "look, and change nothing" }
             }
         }
     }
+}
+
+/// A phone does not tell its zone without a script, so the time is told for everybody.
+fn moment(at: Timestamp) -> Markup {
+    html! { time datetime=(at) { (at.strftime("%A, %-d %B %Y, %H:%M UTC").to_string()) } }
 }
 
 #[cfg(test)]
@@ -143,7 +166,7 @@ mod tests {
         for html in [
             invitation(&Brand::default(), visit, evil),
             visiting(&Brand::default(), visit, &ways, Some(evil)),
-            closed(&Brand::default(), evil),
+            closed(&Brand::default(), Closed { title: evil, why: evil, begins: Some(ends), again: Some(evil) }),
         ] {
             let html = html.into_string();
             assert!(!html.contains("<script") && !html.contains("\" onload"), "{html}");
