@@ -164,6 +164,8 @@ async fn threat_13_a_flood_of_cookies_signs_nobody_out_of_the_console() {
         )
         .await
         .unwrap();
+    // The page's process does not wait for the one that keeps the cookies.
+    browser.until("document.cookie.includes('flood399=')").await.unwrap();
     // The cookie of the victim's host may be gone, also the one that a sign-in under way needs. Then the console vouches
     // anew, without a question.
     let url = format!("{}/", world.rig.device("victim"));
