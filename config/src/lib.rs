@@ -30,6 +30,7 @@ pub use discovery::Discovery;
 pub use mac::Mac;
 pub use policy::{Network, Never, Policy};
 pub use problem::{Problem, Problems, Severity};
+pub use reader::place;
 pub use value::{Fingerprint, HostPort, Proxy, TargetHost};
 
 pub use central::Central;

@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Line and column, from 1, of a byte offset; the column counts characters.
-pub(super) fn place(text: &str, offset: usize) -> (u32, u32) {
+pub fn place(text: &str, offset: usize) -> (u32, u32) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.bytes().filter(|b| *b == b'\n').count() + 1;

@@ -27,8 +27,11 @@ pub enum What {
     GatewayDisconnected(Gateway),
     /// The devices of a gateway are not what they were.
     DevicesChanged(Gateway, Vec<DeviceName>),
-    /// A gateway lives by another configuration, or something became of one that was sent to it.
+    /// A gateway lives by another configuration, something became of one that was sent to it, or what it has for itself is
+    /// another.
     ConfigChanged(Gateway),
+    /// A template of this organisation was written or removed.
+    TemplateChanged(TenantId, String),
     /// A gateway has found devices on its LAN that nobody has decided about yet.
     DevicesFound(Gateway, Vec<NewDevice>),
     /// A gateway has looked closer, as it was asked.

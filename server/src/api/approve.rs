@@ -74,7 +74,8 @@ pub(super) async fn approve(
     let author = who.name.as_str();
     let comment = format!("{} was found and approved", device.name);
     let words = (author, comment.as_str());
-    let revision = fleet::stage_device(&state.store, found.gateway, &device, words).await.map_err(not_staged)?;
+    let revision =
+        fleet::stage_device(&state.store, (found.tenant, found.gateway), &device, words).await.map_err(not_staged)?;
     let rollout = fleet::apply(&state.store, found.tenant, (found.gateway, revision), words).await?;
     state.store.decide_found(id, FoundState::Approved, Some(&device.name)).await?;
     let services: Vec<_> = device.services.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();

@@ -39,6 +39,15 @@ pub(super) struct RevisionView {
     author: String,
     at: Moment,
     comment: String,
+    /// The template that it was made from; null if it was written.
+    template: Option<FromTemplate>,
+}
+
+/// What a document was made from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FromTemplate {
+    name: String,
+    revision: i64,
 }
 
 /// What a gateway lives by.
@@ -72,6 +81,8 @@ pub(super) struct RevisionInFull {
     author: String,
     at: Moment,
     comment: String,
+    /// The template that it was made from; null if it was written.
+    template: Option<FromTemplate>,
     document: String,
 }
 
@@ -106,6 +117,8 @@ pub(super) struct Findings {
 pub(super) struct Finding {
     /// `error` or `warning`.
     severity: &'static str,
+    /// What it is in: `document`, `template NAME for GATEWAY`, `overrides of GATEWAY`, or the gateway's name.
+    file: String,
     /// From 1; null where the document as a whole is meant.
     line: Option<u32>,
     /// From 1.
@@ -113,6 +126,19 @@ pub(super) struct Finding {
     what: String,
     /// What to write instead.
     instead: String,
+}
+
+impl Finding {
+    pub(super) fn of(problem: linkspan_config::Problem) -> Self {
+        Self {
+            severity: if problem.severity == Severity::Error { "error" } else { "warning" },
+            file: problem.file.display().to_string(),
+            line: problem.place.map(|(line, _)| line),
+            column: problem.place.map(|(_, column)| column),
+            what: problem.what,
+            instead: problem.instead,
+        }
+    }
 }
 
 /// Revisions, the newest first.
@@ -138,16 +164,16 @@ pub(super) struct Between {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Difference {
     /// A unified diff; empty if nothing differs.
-    diff: String,
+    pub(super) diff: String,
 }
 
 /// Which revision to go back to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevertSent {
-    revision: i64,
+    pub(super) revision: i64,
     #[serde(default)]
-    comment: String,
+    pub(super) comment: String,
 }
 
 /// Why what was written on the router is adopted.
@@ -253,14 +279,7 @@ pub(super) async fn check(
         Ok(read) => (true, read.warnings),
         Err(Problems(problems)) => (false, problems),
     };
-    let finding = |problem: linkspan_config::Problem| Finding {
-        severity: if problem.severity == Severity::Error { "error" } else { "warning" },
-        line: problem.place.map(|(line, _)| line),
-        column: problem.place.map(|(_, column)| column),
-        what: problem.what,
-        instead: problem.instead,
-    };
-    Ok(Json(Findings { usable, problems: problems.into_iter().map(finding).collect() }))
+    Ok(Json(Findings { usable, problems: problems.into_iter().map(Finding::of).collect() }))
 }
 
 /// The revisions of a gateway, the newest first.
@@ -296,8 +315,9 @@ pub(super) async fn revision(
 ) -> Result<Json<RevisionInFull>, Problem> {
     let gateway = found(&state, &who, &name, Permission::ConfigEdit).await?;
     let found = state.store.revision(gateway.id, Some(number)).await?.ok_or_else(Problem::not_found)?;
-    let Revision { number, document, author, at, comment } = found;
-    Ok(Json(RevisionInFull { number, author, at: Moment(at), comment, document }))
+    let document = found.document.clone();
+    let RevisionView { number, author, at, comment, template } = revision_view(found);
+    Ok(Json(RevisionInFull { number, author, at, comment, template, document }))
 }
 
 /// What differs between two documents.
@@ -412,7 +432,7 @@ async fn stage(
     (document, comment): (&str, &str),
 ) -> Result<i64, Problem> {
     check_comment(comment)?;
-    let new = NewRevision { document, author: &who.name, comment };
+    let new = NewRevision { document, author: &who.name, comment, template: None };
     let number = fleet::stage(&state.store, gateway.id, newest, new).await.map_err(|error| refused(&error))?;
     let entry = Entry::new(Action::CONFIG_EDIT, who).from(origin).on(Thing::gateway(&gateway.name));
     state.audit.note(entry.with("revision", number).with("comment", comment)).await?;
@@ -469,6 +489,7 @@ fn refused(error: &NotStaged) -> Problem {
 }
 
 fn revision_view(revision: Revision) -> RevisionView {
-    let Revision { number, author, at, comment, .. } = revision;
-    RevisionView { number, author, at: Moment(at), comment }
+    let Revision { number, author, at, comment, template, .. } = revision;
+    let template = template.map(|(name, revision)| FromTemplate { name, revision });
+    RevisionView { number, author, at: Moment(at), comment, template }
 }

@@ -222,7 +222,7 @@ pub(super) async fn found(
     name: &GatewayName,
     permission: Permission,
 ) -> Result<Gateway, Problem> {
-    let gateway = state.store.gateways().await?.into_iter().find(|gateway| gateway.name == *name);
+    let gateway = state.store.gateway(name).await?;
     let gateway = gateway.ok_or_else(Problem::not_found)?;
     let target = Target::Gateway(gateway.tenant, gateway.id);
     match (who.may(permission, &target), who.may(Permission::GatewaySee, &target)) {

@@ -32,6 +32,8 @@ mod signed;
 pub mod stream;
 mod streams;
 mod table;
+mod template_apply;
+mod templates;
 mod traffic;
 mod view_only;
 mod visits;
@@ -127,7 +129,9 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
     let table = found_table(table);
-    audit_table(config_table(traffic_table(visits_table(rights_table(people_table(gateways_table(table)))))))
+    audit_table(templates_table(config_table(traffic_table(visits_table(rights_table(people_table(gateways_table(
+        table,
+    ))))))))
 }
 
 /// Gateways, and routers that are to become gateways.
@@ -169,6 +173,26 @@ fn config_table(table: Table) -> Table {
         .add("POST /api/v1/rollouts", May(ConfigEdit), routes!(rollouts::begin))
         .add("GET /api/v1/rollouts/{rollout}", May(ConfigEdit), routes!(rollouts::one))
         .add("POST /api/v1/rollouts/{rollout}/stop", May(ConfigEdit), routes!(rollouts::stop))
+}
+
+/// Documents for many gateways, and what each has for itself.
+fn templates_table(table: Table) -> Table {
+    use Needs::{Here, On};
+    use Permission::ConfigEdit;
+    table
+        .add("GET /api/v1/templates", Here(ConfigEdit), routes!(templates::list))
+        .add_long("POST /api/v1/templates", Here(ConfigEdit), routes!(templates::add))
+        .add("GET /api/v1/templates/{template}", Here(ConfigEdit), routes!(templates::one))
+        .add_long("PUT /api/v1/templates/{template}", Here(ConfigEdit), routes!(templates::write))
+        .add("DELETE /api/v1/templates/{template}", Here(ConfigEdit), routes!(templates::remove))
+        .add("GET /api/v1/templates/{template}/revisions", Here(ConfigEdit), routes!(templates::revisions))
+        .add("GET /api/v1/templates/{template}/revisions/{revision}", Here(ConfigEdit), routes!(templates::revision))
+        .add("GET /api/v1/templates/{template}/diff", Here(ConfigEdit), routes!(templates::diff))
+        .add("POST /api/v1/templates/{template}/revert", Here(ConfigEdit), routes!(templates::revert))
+        .add("GET /api/v1/templates/{template}/preview", Here(ConfigEdit), routes!(template_apply::preview))
+        .add_long("POST /api/v1/templates/{template}/apply", Here(ConfigEdit), routes!(template_apply::apply))
+        .add("GET /api/v1/gateways/{gateway}/config/own", On(ConfigEdit), routes!(template_apply::own))
+        .add_long("PUT /api/v1/gateways/{gateway}/config/own", On(ConfigEdit), routes!(template_apply::set_own))
 }
 
 /// What gateways find on their LANs.

@@ -122,6 +122,12 @@ actions! {
     CONFIG_KEEP = "config.keep";
     /// A gateway went back to the configuration before.
     CONFIG_RETURN = "config.return";
+    /// Tags, values or overrides of a gateway were changed.
+    CONFIG_OWN = "config.own";
+    /// A template was written.
+    TEMPLATE_EDIT = "template.edit";
+    /// A template was removed.
+    TEMPLATE_REMOVE = "template.remove";
     /// A device that was found was published.
     DISCOVERED_APPROVE = "discovered.approve";
     /// A device that was found is not to be published.

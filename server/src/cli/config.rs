@@ -11,14 +11,14 @@ use linkspan_server::fleet::{self, NotStaged};
 use linkspan_server::store::{Gateway, Member, MemberState, NewRevision, NewRollout, Store};
 use serde_json::json;
 
-use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, json_line, note, out, time_span};
+use super::{DATA, Exit, ListForm, NO_USER, UNAVAILABLE, json_line, note, out, own, template, time_span};
 
 /// Who stands as the author of what is done here.
-const AUTHOR: &str = "the server's shell";
+pub(super) const AUTHOR: &str = "the server's shell";
 /// Largest file that is read.
 const FILE_MAX: u64 = 1024 * 1024;
 /// Between two looks at how a gateway fares.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// What can be done about configurations.
 #[derive(Debug, Subcommand)]
@@ -76,6 +76,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         form: ListForm,
     },
+    /// Documents for many gateways.
+    Template {
+        #[command(subcommand)]
+        command: template::Command,
+    },
+    /// What a gateway has for itself beside its template: tags, values, overrides.
+    Own {
+        #[command(subcommand)]
+        command: own::Command,
+    },
 }
 
 /// What is sent.
@@ -100,16 +110,18 @@ pub(crate) struct ApplyArgs {
 }
 
 impl Command {
-    /// The gateway that it is about.
-    pub(super) fn gateway(&self) -> &GatewayName {
-        match self {
+    /// The gateway that it is about, if it is one.
+    pub(super) fn gateway(&self) -> Option<&GatewayName> {
+        Some(match self {
+            Self::Template { .. } => return None,
+            Self::Own { command } => command.gateway(),
             Self::Get { gateway, .. }
             | Self::Set { gateway, .. }
             | Self::Diff { gateway, .. }
             | Self::Apply(ApplyArgs { gateway, .. })
             | Self::Adopt { gateway }
             | Self::Status { gateway, .. } => gateway,
-        }
+        })
     }
 }
 
@@ -129,8 +141,15 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
             let gateway = find(store, &gateway).await?;
             let text = read(&file)?;
             let newest = store.revision(gateway.id, None).await?.map_or(0, |newest| newest.number);
-            let new = NewRevision { document: &text, author: AUTHOR, comment: &comment };
+            let new = NewRevision { document: &text, author: AUTHOR, comment: &comment, template: None };
             let number = fleet::stage(store, gateway.id, after.unwrap_or(newest), new).await.map_err(refused)?;
+            for template in fleet::templates_of(store, gateway.tenant, gateway.id).await? {
+                note(format_args!(
+                    "{} follows the template {template}, which takes this away when it is applied; `config own overrides \
+                     {}` keeps what is its own",
+                    gateway.name, gateway.name
+                ));
+            }
             out(&format!("{number}\n"))
         }
         Command::Diff { gateway, from, to, form } => {
@@ -143,15 +162,17 @@ pub(super) async fn answer(store: &Store, command: Command) -> Result<(), Exit> 
         Command::Apply(args) => apply(store, args).await,
         Command::Adopt { gateway } => adopt(store, &find(store, &gateway).await?).await,
         Command::Status { gateway, form } => status(store, &find(store, &gateway).await?, form).await,
+        Command::Template { command } => template::answer(store, command).await,
+        Command::Own { command } => own::answer(store, command).await,
     }
 }
 
-async fn find(store: &Store, name: &GatewayName) -> Result<Gateway, Exit> {
-    let found = store.gateways().await?.into_iter().find(|gateway| gateway.name == *name);
+pub(super) async fn find(store: &Store, name: &GatewayName) -> Result<Gateway, Exit> {
+    let found = store.gateway(name).await?;
     found.ok_or_else(|| Exit::says(NO_USER, format_args!("there is no gateway {name}")))
 }
 
-fn read(file: &Path) -> Result<String, Exit> {
+pub(super) fn read(file: &Path) -> Result<String, Exit> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().lock().take(FILE_MAX).read_to_string(&mut text)
@@ -228,7 +249,7 @@ async fn adopt(store: &Store, gateway: &Gateway) -> Result<(), Exit> {
     let (_, text) = document(store, gateway, "running").await?;
     let newest = store.revision(gateway.id, None).await?.map_or(0, |newest| newest.number);
     let comment = "adopted from the router";
-    let new = NewRevision { document: &text, author: AUTHOR, comment };
+    let new = NewRevision { document: &text, author: AUTHOR, comment, template: None };
     let number = fleet::stage(store, gateway.id, newest, new).await.map_err(refused)?;
     fleet::apply(store, gateway.tenant, (gateway.id, number), (AUTHOR, comment)).await?;
     out(&format!("{number}\n"))
@@ -243,7 +264,7 @@ async fn status(store: &Store, gateway: &Gateway, form: ListForm) -> Result<(), 
             json!({ "revision": report.revision, "sha256": report.sha256, "edited": report.edited,
                 "own_only": report.own_only, "at": report.at.to_string() })
         });
-        let revision = |one: &linkspan_server::store::Revision| json!({ "number": one.number, "author": one.author, "at": one.at.to_string(), "comment": one.comment });
+        let revision = |one: &linkspan_server::store::Revision| json!({ "number": one.number, "author": one.author, "at": one.at.to_string(), "comment": one.comment, "template": one.template.as_ref().map(|(name, revision)| json!({ "name": name, "revision": revision })) });
         let revisions: Vec<_> = revisions.iter().map(revision).collect();
         let shown = json!({ "running": running, "last": last.as_ref().map(in_json), "revisions": revisions });
         return out(&json_line(&shown));
@@ -266,7 +287,7 @@ async fn status(store: &Store, gateway: &Gateway, form: ListForm) -> Result<(), 
     out(&text)
 }
 
-fn in_words(member: &Member) -> String {
+pub(super) fn in_words(member: &Member) -> String {
     let state = format!("revision {} for {}: {}", member.revision, member.name, member.state.as_str());
     match (&member.failed_check, &member.detail) {
         (Some(check), Some(detail)) => format!("{state} ({check}): {detail}"),
@@ -275,7 +296,7 @@ fn in_words(member: &Member) -> String {
     }
 }
 
-fn in_json(member: &Member) -> serde_json::Value {
+pub(super) fn in_json(member: &Member) -> serde_json::Value {
     json!({ "gateway": member.name, "revision": member.revision, "rollout": format!("{:016x}", member.rollout),
         "state": member.state.as_str(), "check": member.failed_check, "detail": member.detail,
         "at": member.at.to_string() })

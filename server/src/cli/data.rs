@@ -166,7 +166,7 @@ pub(super) async fn cap(store: &Store, config: &Config, asked: CapOf) -> Result<
 }
 
 async fn known(store: &Store, name: &GatewayName) -> Result<(), Exit> {
-    let there = store.gateways().await?.iter().any(|gateway| gateway.name == *name);
+    let there = store.gateway(name).await?.is_some();
     if there { Ok(()) } else { Err(missing(name)) }
 }
 

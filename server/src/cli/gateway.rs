@@ -182,7 +182,7 @@ async fn list(store: &Store, form: ListForm) -> Result<(), Exit> {
 }
 
 async fn show(store: &Store, name: &GatewayName, form: ListForm) -> Result<(), Exit> {
-    let gateway = store.gateways().await?.into_iter().find(|gateway| gateway.name == *name);
+    let gateway = store.gateway(name).await?;
     let (Some(gateway), Some(identity)) = (gateway, store.identity(name).await?) else { return found(false, name) };
     if form.json {
         return out(&json_line(&in_json(&gateway, Some(&identity))));

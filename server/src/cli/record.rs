@@ -1,9 +1,12 @@
 //! What is noted down of the command line: every command that changes something, by whoever gave it, and how it went.
 
+use linkspan_protocol::id::GatewayName;
 use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 use linkspan_server::store::{Concerned, TenantName};
 
-use super::{Command, Exit, Place, UNAVAILABLE, config, enrolment, gateway, rights, tenant, token, user, visit};
+use super::{
+    Command, Exit, Place, UNAVAILABLE, config, enrolment, gateway, rights, template, tenant, token, user, visit,
+};
 
 /// The entry of a command; none for those that only look.
 pub(super) fn of(command: &Command) -> Option<Entry> {
@@ -91,6 +94,9 @@ fn organisation(command: &Command) -> Option<&TenantName> {
             Some(of.name())
         }
         Command::Grant { command: GrantCommand::Add(new) } => Some(new.to().1),
+        Command::Config { command: config::Command::Template { command } } => {
+            command.changes().map(|(_, tenant)| tenant)
+        }
         _ => None,
     }
 }
@@ -114,7 +120,7 @@ fn concerned(command: &Command) -> Concerned<'_> {
         Command::Gateway { command: OfGateway::Cap(asked) } => {
             Concerned { gateway: Some(asked.gateway().as_str()), user: None }
         }
-        Command::Config { command: of } => Concerned { gateway: Some(of.gateway().as_str()), user: None },
+        Command::Config { command: of } => Concerned { gateway: of.gateway().map(GatewayName::as_str), user: None },
         _ => Concerned::default(),
     }
 }
@@ -152,8 +158,18 @@ fn user(command: &user::Command) -> Option<(Action, Target)> {
 }
 
 fn config(command: &config::Command) -> Option<(Action, Target)> {
-    use config::Command::{Adopt, Apply, Diff, Get, Set, Status};
+    use config::Command::{Adopt, Apply, Diff, Get, Own, Set, Status, Template};
     let (action, name) = match command {
+        Template { command } => {
+            let action = match command {
+                template::Command::Apply(_) => Action::CONFIG_APPLY,
+                template::Command::Remove { .. } => Action::TEMPLATE_REMOVE,
+                _ => Action::TEMPLATE_EDIT,
+            };
+            return command.changes().map(|(name, _)| (action, Target::new("template", name)));
+        }
+        Own { command } if !command.changes() => return None,
+        Own { command } => (Action::CONFIG_OWN, command.gateway()),
         Set { gateway, .. } | Adopt { gateway } => (Action::CONFIG_EDIT, gateway),
         Apply(args) => (Action::CONFIG_APPLY, &args.gateway),
         Get { .. } | Diff { .. } | Status { .. } => return None,

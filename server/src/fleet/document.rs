@@ -1,9 +1,14 @@
 //! Documents: a device more in one, with its comments kept; and what differs between two (pure).
 
+use std::time::Duration;
+
 use linkspan_protocol::id::{DeviceName, ServiceName};
 use linkspan_protocol::message::ServiceKind;
 use similar::TextDiff;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+
+/// After so long the shortest difference is not looked for any more, and a longer one told.
+const DIFF_TIME: Duration = Duration::from_millis(500);
 
 /// A device that is to be reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +109,8 @@ pub fn diff(one: &str, other: &str, names: (&str, &str)) -> String {
     if one == other {
         return String::new();
     }
-    TextDiff::from_lines(one, other).unified_diff().context_radius(3).header(names.0, names.1).to_string()
+    let texts = TextDiff::configure().timeout(DIFF_TIME).diff_lines(one, other);
+    texts.unified_diff().context_radius(3).header(names.0, names.1).to_string()
 }
 
 #[cfg(test)]

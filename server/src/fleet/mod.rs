@@ -2,6 +2,7 @@
 
 mod document;
 mod drive;
+mod template;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,15 @@ use ring::digest::{SHA256, digest};
 use tokio::sync::Notify;
 
 pub use self::document::{NewDevice, NewService, NotAdded, diff, with_device};
+pub use self::template::{
+    Applied, Asked, Group, NotApplied, Outcome, Preview, Value, Values, apply_template, check_template, own_part,
+    tags_in_order, templates_of, values_of,
+};
 use crate::audit::Audit;
 use crate::events::Events;
 use crate::link::registry::Registry;
 use crate::rights::{GatewayId, TenantId};
-use crate::store::{ConfigReport, NewRevision, NewRollout, Revision, Store, StoreError};
+use crate::store::{ConfigReport, NewRevision, NewRollout, OwnPart, Revision, Store, StoreError};
 
 /// Within which all must be well at a gateway, unless asked otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -88,19 +93,28 @@ pub async fn stage(store: &Store, gateway: GatewayId, newest: i64, new: NewRevis
 }
 
 /// Keeps a revision that has a device more than the newest one, or than what the gateway lives by if there is none yet; its
-/// number. [`apply`] sends it on its way.
+/// number. [`apply`] sends it on its way. Of a gateway that follows a template, the device also becomes a part of what it has
+/// for itself, or the template would take it away again.
 ///
 /// # Errors
 /// [`NotStaged`].
 pub async fn stage_device(
     store: &Store,
-    gateway: GatewayId,
+    (tenant, gateway): (TenantId, GatewayId),
     device: &NewDevice,
     (author, comment): (&str, &str),
 ) -> Result<i64, NotStaged> {
     let base = base(store, gateway).await?;
     let document = with_device(&base.document, device)?;
-    stage(store, gateway, base.number, NewRevision { document: &document, author, comment }).await
+    if !templates_of(store, tenant, gateway).await?.is_empty() {
+        let part = store.own_part(gateway).await?;
+        let overrides = with_device(&part.overrides, device)?;
+        if !store.set_own_part(gateway, &OwnPart { overrides, ..part }).await? {
+            return Err(NotStaged::Changed);
+        }
+    }
+    let template = base.template.as_ref().map(|(name, number)| (name.as_str(), *number));
+    stage(store, gateway, base.number, NewRevision { document: &document, author, comment, template }).await
 }
 
 /// Sends a revision to a gateway, now or when it is here; the number of the rollout.
@@ -135,7 +149,7 @@ pub async fn base(store: &Store, gateway: GatewayId) -> Result<Revision, NotStag
     }
     let known = report.and_then(|ConfigReport { document, at, .. }| Some((document?, at)));
     let (document, at) = known.ok_or(NotStaged::Unknown)?;
-    Ok(Revision { number: 0, document, author: String::new(), at, comment: String::new() })
+    Ok(Revision { number: 0, document, author: String::new(), at, comment: String::new(), template: None })
 }
 
 /// SHA-256 of a document, as gateways say it.

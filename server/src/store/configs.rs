@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use sqlx::{Sqlite, Transaction};
+
 use super::{GatewayId, Store, StoreError, time_from};
 
 /// A document of a gateway's configuration.
@@ -17,6 +19,8 @@ pub struct Revision {
     pub at: Timestamp,
     /// Why.
     pub comment: String,
+    /// The template that it was made from, and its revision.
+    pub template: Option<(String, i64)>,
 }
 
 /// A document to be kept.
@@ -28,6 +32,8 @@ pub struct NewRevision<'a> {
     pub author: &'a str,
     /// Why.
     pub comment: &'a str,
+    /// The template that it was made from, and its revision.
+    pub template: Option<(&'a str, i64)>,
 }
 
 /// What a gateway last said of its configuration.
@@ -47,7 +53,7 @@ pub struct ConfigReport {
     pub at: Timestamp,
 }
 
-type RevisionRow = (i64, String, String, i64, String);
+type RevisionRow = (i64, String, String, i64, String, Option<String>, Option<i64>);
 
 impl Store {
     /// Keeps a document as the next revision, if the newest one is still this one; its number, or none.
@@ -58,29 +64,16 @@ impl Store {
         new: NewRevision<'_>,
     ) -> Result<Option<i64>, StoreError> {
         let mut write = self.write().await?;
-        let sql = "SELECT COALESCE(MAX(number), 0) FROM config_revisions WHERE gateway_id = $1";
-        let (now,): (i64,) = sqlx::query_as(sql).bind(gateway.0).fetch_one(&mut *write).await?;
-        if now != newest {
-            return Ok(None);
+        let number = insert_revision(&mut write, gateway, newest, new).await?;
+        if number.is_some() {
+            write.commit().await?;
         }
-        let sql = "INSERT INTO config_revisions (gateway_id, number, document, author, at, comment) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
-        sqlx::query(sql)
-            .bind(gateway.0)
-            .bind(now + 1)
-            .bind(new.document)
-            .bind(new.author)
-            .bind(Timestamp::now().as_millisecond())
-            .bind(new.comment)
-            .execute(&mut *write)
-            .await?;
-        write.commit().await?;
-        Ok(Some(now + 1))
+        Ok(number)
     }
 
     /// A revision of a gateway; the newest, if no number is given.
     pub async fn revision(&self, gateway: GatewayId, number: Option<i64>) -> Result<Option<Revision>, StoreError> {
-        let sql = "SELECT number, document, author, at, comment FROM config_revisions \
+        let sql = "SELECT number, document, author, at, comment, template, template_revision FROM config_revisions \
                    WHERE gateway_id = $1 AND ($2 IS NULL OR number = $2) ORDER BY number DESC LIMIT 1";
         let row: Option<RevisionRow> =
             sqlx::query_as(sql).bind(gateway.0).bind(number).fetch_optional(&self.pool).await?;
@@ -89,7 +82,7 @@ impl Store {
 
     /// The revisions of a gateway before a number, the newest first, without their documents.
     pub async fn revisions(&self, gateway: GatewayId, before: i64, most: usize) -> Result<Vec<Revision>, StoreError> {
-        let sql = "SELECT number, '', author, at, comment FROM config_revisions \
+        let sql = "SELECT number, '', author, at, comment, template, template_revision FROM config_revisions \
                    WHERE gateway_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
         let rows: Vec<RevisionRow> = sqlx::query_as(sql)
             .bind(gateway.0)
@@ -138,6 +131,36 @@ impl Store {
     }
 }
 
-fn revision((number, document, author, at, comment): RevisionRow) -> Result<Revision, StoreError> {
-    Ok(Revision { number, document, author, at: time_from(at)?, comment })
+/// Keeps a document as the next revision, if the newest one is still this one; its number, or none.
+pub(super) async fn insert_revision(
+    write: &mut Transaction<'_, Sqlite>,
+    gateway: GatewayId,
+    newest: i64,
+    new: NewRevision<'_>,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT COALESCE(MAX(number), 0) FROM config_revisions WHERE gateway_id = $1";
+    let (now,): (i64,) = sqlx::query_as(sql).bind(gateway.0).fetch_one(&mut **write).await?;
+    if now != newest {
+        return Ok(None);
+    }
+    let sql = "INSERT INTO config_revisions \
+               (gateway_id, number, document, author, at, comment, template, template_revision) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    sqlx::query(sql)
+        .bind(gateway.0)
+        .bind(now + 1)
+        .bind(new.document)
+        .bind(new.author)
+        .bind(Timestamp::now().as_millisecond())
+        .bind(new.comment)
+        .bind(new.template.map(|(name, _)| name))
+        .bind(new.template.map(|(_, number)| number))
+        .execute(&mut **write)
+        .await?;
+    Ok(Some(now + 1))
+}
+
+fn revision(row: RevisionRow) -> Result<Revision, StoreError> {
+    let (number, document, author, at, comment, template, template_revision) = row;
+    Ok(Revision { number, document, author, at: time_from(at)?, comment, template: template.zip(template_revision) })
 }

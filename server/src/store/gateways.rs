@@ -37,6 +37,10 @@ pub struct Seen {
     pub agent: Option<String>,
 }
 
+/// Columns of a gateway.
+type Row = (i64, i64, String, Option<String>, Option<i64>, i64);
+const COLUMNS: &str = "id, tenant_id, name, agent, last_seen, created";
+
 impl Store {
     /// Adds a gateway to the default tenant; it proves itself with a shared secret. None if the name is taken.
     pub async fn add_gateway(&self, name: &GatewayName, secret: &Secret) -> Result<Option<GatewayId>, StoreError> {
@@ -85,20 +89,17 @@ impl Store {
 
     /// All gateways, by name.
     pub async fn gateways(&self) -> Result<Vec<Gateway>, StoreError> {
-        type Row = (i64, i64, String, Option<String>, Option<i64>, i64);
-        let sql = "SELECT id, tenant_id, name, agent, last_seen, created FROM gateways ORDER BY name";
-        let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
-        let gateway = |(id, tenant, name, agent, last_seen, created): Row| {
-            Ok(Gateway {
-                id: GatewayId(id),
-                tenant: TenantId(tenant),
-                name: gateway_name(&name)?,
-                agent,
-                last_seen: last_seen.map(time_from).transpose()?,
-                created: time_from(created)?,
-            })
-        };
+        let sql = format!("SELECT {COLUMNS} FROM gateways ORDER BY name");
+        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&self.pool).await?;
         rows.into_iter().map(gateway).collect()
+    }
+
+    /// The gateway of this name.
+    pub async fn gateway(&self, name: &GatewayName) -> Result<Option<Gateway>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM gateways WHERE name = $1");
+        let row: Option<Row> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(name.as_str()).fetch_optional(&self.pool).await?;
+        row.map(gateway).transpose()
     }
 
     /// Notes that links of gateways began or ended: all in one write. Keep them to some hundred.
@@ -117,6 +118,17 @@ impl Store {
         sql.build().persistent(false).execute(&self.pool).await?;
         Ok(())
     }
+}
+
+fn gateway((id, tenant, name, agent, last_seen, created): Row) -> Result<Gateway, StoreError> {
+    Ok(Gateway {
+        id: GatewayId(id),
+        tenant: TenantId(tenant),
+        name: gateway_name(&name)?,
+        agent,
+        last_seen: last_seen.map(time_from).transpose()?,
+        created: time_from(created)?,
+    })
 }
 
 fn tame_agent(agent: &str) -> String {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use linkspan_protocol::id::GatewayName;
 use sqlx::{Sqlite, Transaction};
 
+use super::configs::{NewRevision, insert_revision};
 use super::gateways::gateway_name;
 use super::{GatewayId, Store, StoreError, damaged, fresh_id, time_from};
 use crate::rights::TenantId;
@@ -52,6 +53,17 @@ pub struct NewRollout {
     pub overwrite: bool,
     /// The gateways in their order, each with the revision that it gets.
     pub members: Vec<(GatewayId, i64)>,
+}
+
+/// A document that a gateway gets by a rollout.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Its newest revision.
+    pub newest: i64,
+    /// What becomes the next one; none if the newest has it already.
+    pub document: Option<String>,
 }
 
 /// How a member of a rollout fares.
@@ -139,30 +151,36 @@ const MEMBER: &str = "SELECT m.rollout_id, m.position, m.gateway_id, g.name, m.r
 impl Store {
     /// Begins a rollout. What was on its way to these gateways before, and was not sent yet, is skipped.
     pub async fn begin_rollout(&self, new: &NewRollout) -> Result<i64, StoreError> {
-        let (id, now) = (fresh_id()?, Timestamp::now().as_millisecond());
         let mut write = self.write().await?;
-        let sql = "INSERT INTO rollouts (id, tenant_id, author, at, comment, wave, deadline_s, overwrite, state) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running')";
-        sqlx::query(sql)
-            .bind(id)
-            .bind(new.tenant.0)
-            .bind(&new.author)
-            .bind(now)
-            .bind(&new.comment)
-            .bind(new.wave)
-            .bind(i64::try_from(new.deadline.as_secs()).unwrap_or(i64::MAX))
-            .bind(i64::from(new.overwrite))
-            .execute(&mut *write)
-            .await?;
-        for (position, (gateway, revision)) in (0_i64..).zip(&new.members) {
-            supersede(&mut write, *gateway, now).await?;
-            let sql = "INSERT INTO rollout_members (rollout_id, position, gateway_id, revision, state, attempts, at) \
-                       VALUES ($1, $2, $3, $4, 'waiting', 0, $5)";
-            let insert = sqlx::query(sql).bind(id).bind(position).bind(gateway.0).bind(revision).bind(now);
-            insert.execute(&mut *write).await?;
-        }
+        let id = insert_rollout(&mut write, new).await?;
         write.commit().await?;
         Ok(id)
+    }
+
+    /// Keeps revisions of gateways and begins a rollout of them, all or nothing: none if somebody was faster with one.
+    pub async fn begin_staged_rollout(
+        &self,
+        new: &NewRollout,
+        staged: &[Staged],
+        template: (&str, i64),
+    ) -> Result<Option<i64>, StoreError> {
+        let mut write = self.write().await?;
+        let mut members = Vec::with_capacity(staged.len());
+        for Staged { gateway, newest, document } in staged {
+            let number = match document {
+                None => Some(*newest),
+                Some(document) => {
+                    let (author, comment) = (new.author.as_str(), new.comment.as_str());
+                    let revision = NewRevision { document, author, comment, template: Some(template) };
+                    insert_revision(&mut write, *gateway, *newest, revision).await?
+                }
+            };
+            let Some(number) = number else { return Ok(None) };
+            members.push((*gateway, number));
+        }
+        let id = insert_rollout(&mut write, &NewRollout { members, ..new.clone() }).await?;
+        write.commit().await?;
+        Ok(Some(id))
     }
 
     /// The rollouts that are under way.
@@ -260,6 +278,31 @@ impl Store {
         write.commit().await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+async fn insert_rollout(write: &mut Transaction<'_, Sqlite>, new: &NewRollout) -> Result<i64, StoreError> {
+    let (id, now) = (fresh_id()?, Timestamp::now().as_millisecond());
+    let sql = "INSERT INTO rollouts (id, tenant_id, author, at, comment, wave, deadline_s, overwrite, state) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running')";
+    sqlx::query(sql)
+        .bind(id)
+        .bind(new.tenant.0)
+        .bind(&new.author)
+        .bind(now)
+        .bind(&new.comment)
+        .bind(new.wave)
+        .bind(i64::try_from(new.deadline.as_secs()).unwrap_or(i64::MAX))
+        .bind(i64::from(new.overwrite))
+        .execute(&mut **write)
+        .await?;
+    for (position, (gateway, revision)) in (0_i64..).zip(&new.members) {
+        supersede(write, *gateway, now).await?;
+        let sql = "INSERT INTO rollout_members (rollout_id, position, gateway_id, revision, state, attempts, at) \
+                   VALUES ($1, $2, $3, $4, 'waiting', 0, $5)";
+        let insert = sqlx::query(sql).bind(id).bind(position).bind(gateway.0).bind(revision).bind(now);
+        insert.execute(&mut **write).await?;
+    }
+    Ok(id)
 }
 
 async fn supersede(write: &mut Transaction<'_, Sqlite>, gateway: GatewayId, now: i64) -> Result<(), StoreError> {

@@ -22,6 +22,7 @@ async fn all_of(world: &World, who: &str) -> Vec<String> {
         "people",
         "provisioning-keys",
         "rollouts",
+        "templates",
         "branding",
         "settings",
     ] {
@@ -52,6 +53,8 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
     assert_eq!(written.status, 200, "{}", written.body);
     let rollout = json!({"gateways": ["here"], "wave": 1});
     let rollout = world.post("anna", "/api/v1/rollouts", rollout).await.text("rollout");
+    let template = json!({"name": "own template", "tags": ["pump"], "document": ""});
+    assert_eq!(world.post("anna", "/api/v1/templates", template).await.status, 201);
     let machine = json!({"key": "mac:02:00:00:00:00:07", "names": ["hmi"], "services": []});
     let told =
         Telling { devices: vec![(serde_json::from_value(machine).unwrap(), "hmi".into())], ..Telling::default() };
@@ -83,6 +86,7 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
         ("grant", grant),
         ("revision", "1".into()),
         ("rollout", rollout),
+        ("template", "own%20template".into()),
         ("tenant", "default".into()),
     ]
 }
@@ -93,7 +97,7 @@ fn nothing(place: &str, thing: &str) -> String {
         "token" | "visit" | "grant" | "rollout" | "session" | "stream" => "0123456789abcdef".into(),
         "enrolment" | "found" => "18".into(),
         "revision" => "2".into(),
-        "role" | "group" => "no%20such".into(),
+        "role" | "group" | "template" => "no%20such".into(),
         _ if thing.is_empty() => String::new(),
         _ => "nosuch".into(),
     }
@@ -114,7 +118,7 @@ async fn through_no_route_does_an_organisation_see_or_touch_another() {
     let things = things(&world).await;
     let before = all_of(&world, "anna").await;
     let theirs = all_of(&world, "bert").await.concat();
-    for secret in ["plc1", "\"here\"", "own role", "own group", "robot", "anna", "fred"] {
+    for secret in ["plc1", "\"here\"", "own role", "own group", "own template", "robot", "anna", "fred"] {
         assert!(!theirs.contains(secret), "{secret} in {theirs}");
     }
     let mut asked = 0;
@@ -134,6 +138,9 @@ async fn through_no_route_does_an_organisation_see_or_touch_another() {
             json!({"document": ""}),
             json!({"revision": 1}),
             json!({"name": "stolen"}),
+            json!({"tags": ["pump"], "document": ""}),
+            json!({"tags": ["pump"], "values": {}, "overrides": ""}),
+            json!({"fingerprint": "of what was shown", "wave": 1}),
             json!({"targets": ["192.168.1.0/24"]}),
         ];
         let takes_body = method == Method::POST || method == Method::PUT;

@@ -3,6 +3,7 @@
 use http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{Request, StatusCode};
 use jiff::Timestamp;
+use linkspan_server::rights::TenantId;
 use linkspan_server::store::ConfigReport;
 use serde_json::{Value, json};
 
@@ -129,7 +130,7 @@ async fn a_device_more_is_built_upon_what_counts() {
         host: "192.168.1.7".into(),
         services: vec![],
     };
-    let stage = async || stage_device(&house.store, id, &device, ("anna", "approved")).await;
+    let stage = async || stage_device(&house.store, (TenantId::DEFAULT, id), &device, ("anna", "approved")).await;
     assert!(matches!(stage().await, Err(NotStaged::Unknown)));
     lives_by(&house, "# of site 12\n", true).await;
     assert!(matches!(stage().await, Err(NotStaged::Edited)));

@@ -107,6 +107,10 @@ impl House {
         let gateway = self.store.gateways().await.unwrap()[0].id;
         self.store.take_found(gateway, &told, Timestamp::now()).await.unwrap();
         let found = &make("GET /api/v1/discovered", "{}").await["discovered"][0];
+        let template = r#"{"name":"pumps","tags":["pump"],"document":"[log]\nlevel = \"{{ level }}\"\n"}"#;
+        make("POST /api/v1/templates", template).await;
+        let own = r#"{"tags":["pump"],"values":{"level":"debug"},"overrides":""}"#;
+        make("PUT /api/v1/gateways/site12/config/own", own).await;
         let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
         let enrolment = &make("GET /api/v1/enrolments", "{}").await["enrolments"][0];
         let sessions = self.ask("GET /api/v1/me/sessions", Some(&viewer), None).await.json();
@@ -124,6 +128,7 @@ impl House {
             ("role", "fitter".into()),
             ("service", "web".into()),
             ("session", text(&sessions["sessions"][0], "id")),
+            ("template", "pumps".into()),
             ("tenant", "other".into()),
             ("token", text(&token, "id")),
             ("visit", text(&visit["visit"], "id")),

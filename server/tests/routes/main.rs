@@ -10,3 +10,4 @@ mod matrix;
 mod own;
 mod people;
 mod refused;
+mod templates;

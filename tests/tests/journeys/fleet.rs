@@ -350,7 +350,7 @@ async fn in_waves(count: usize, wave: usize) -> Result<()> {
     for (gateway, document) in &all {
         let device = "[[device]]\nname = \"DEV\"\nhost = \"127.0.0.1\"\n[[device.service]]\nname = \"x\"\nkind = \"tcp\"\nport = 9\n";
         let document = format!("{document}{}", device.replace("DEV", &format!("d-{}", gateway.name)));
-        let new = NewRevision { document: &document, author: "a test", comment: "" };
+        let new = NewRevision { document: &document, author: "a test", comment: "", template: None };
         members.push((gateway.id, fleet::stage(rig.store(), gateway.id, 0, new).await?));
     }
     let bad_id = all.iter().find(|(gateway, _)| gateway.name.as_str() == format!("site{bad}")).context("no bad")?.0.id;

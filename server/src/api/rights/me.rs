@@ -129,7 +129,7 @@ pub(in crate::api) async fn may(
             Ok(found.map_or_else(nothing, |found| Json(decided(&who, permission, &device.service_target(found)))))
         }
         (None, None, Some(name)) => {
-            let found = state.store.gateways().await?.into_iter().find(|gateway| gateway.name == name);
+            let found = state.store.gateway(&name).await?;
             let target = found.map(|gateway| Target::Gateway(gateway.tenant, gateway.id));
             Ok(target.map_or_else(nothing, |target| Json(decided(&who, permission, &target))))
         }
