@@ -404,3 +404,51 @@ fn roles_groups_grants_tokens_and_organisations_from_a_script() {
     let done: Vec<_> = done.filter(|entry| entry["result"] == "ok" && entry["target_kind"] != "tenant").collect();
     assert!(done.len() >= 11 && done.iter().all(|entry| entry["tenant"].is_string()), "{done:?}");
 }
+
+#[test]
+fn templates_are_written_shown_and_refused_with_the_place_of_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    let config = |words: &[&str], input: &str| {
+        let words: Vec<&str> = ["config"].iter().chain(words).copied().chain(["--dev", dev]).collect();
+        ask_with(&words, input)
+    };
+    assert_code(&ask(&["gateway", "add", "site12", "--dev", dev]), 0);
+    assert_code(&config(&["own", "tags", "site12", "--add", "pump,wet"], ""), 0);
+    let good = "[log]\nlevel = \"{{ level }}\"\n";
+    let untagged = config(&["template", "set", "pumps", "-"], good);
+    assert_code(&untagged, 65);
+    let set = config(&["template", "set", "pumps", "-", "--tags", "pump"], good);
+    assert_code(&set, 0);
+    assert_eq!(stdout(&set), "1\n");
+    let bad = config(&["template", "set", "pumps", "-"], "[log]\nlevel = \"{{ level\"\n");
+    assert_code(&bad, 65);
+    assert!(stderr(&bad).contains("template pumps:2:10: a variable is not closed"), "{}", stderr(&bad));
+    let late = config(&["template", "set", "pumps", "-", "--after", "0"], good);
+    assert_code(&late, 65);
+
+    let shown = config(&["template", "preview", "pumps"], "");
+    assert_code(&shown, 0);
+    let told = "template pumps for site12:2:10: site12 has no value for `level`; give it one: linkspan-server config own values \
+                site12 --set level=…";
+    assert!(stdout(&shown).contains(told), "{}", stdout(&shown));
+    let refused = config(&["template", "apply", "pumps"], "");
+    assert_code(&refused, 65);
+    assert!(stderr(&refused).contains(told), "{}", stderr(&refused));
+    let value = config(&["own", "values", "site12", "--set", "level=debug"], "");
+    assert_code(&value, 0);
+    assert!(stderr(&value).contains("site12 follows the template pumps"), "{}", stderr(&value));
+    assert!(stdout(&config(&["template", "preview", "pumps"], "")).contains("+level = \"debug\"\n"));
+    let applied = config(&["template", "apply", "pumps"], "");
+    assert_code(&applied, 0);
+    assert_eq!(stdout(&applied).trim().len(), 16, "the rollout alone");
+    assert_eq!(stdout(&config(&["get", "site12"], "")), "[log]\nlevel = \"debug\"\n");
+    let own = config(&["own", "show", "site12"], "");
+    assert!(stdout(&own).contains("tags: pump, wet\nlevel = \"debug\"\n"), "{}", stdout(&own));
+    let status = config(&["template", "status", "pumps"], "");
+    assert!(stdout(&status).contains("followed by 1 gateways") && stdout(&status).contains("site12"));
+    assert_code(&config(&["template", "get", "valves"], ""), 67);
+    assert_code(&config(&["template", "remove", "pumps"], ""), 0);
+    let audit = ask(&["audit", "list", "--action", "template", "--json", "--dev", dev]);
+    assert_eq!(stdout(&audit).matches("template.edit").count(), 4, "{}", stdout(&audit));
+}

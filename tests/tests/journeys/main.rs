@@ -27,6 +27,7 @@ mod rights;
 mod secrets;
 mod site;
 mod ssh;
+mod templates;
 mod uplinks;
 mod vnc;
 mod web;
