@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use linkspan_protocol::discovery::{DEVICES_MAX, TEXT_MAX, bounded};
 use linkspan_protocol::encoding::from_hex;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
-use super::Ears;
 use super::claim::{Claim, Mac, Source, Spot};
 use super::lan::Interface;
+use super::{CALM, Ears, calm};
 
-/// Between looks at whether a file has changed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// For so long after a change a file is read again: it may change twice within what its time can tell.
+const RECENT: Duration = Duration::from_secs(20);
 /// Bytes of a file that are read.
 const FILE_MAX: u64 = 512 * 1024;
 
@@ -40,8 +40,7 @@ pub(super) async fn run(mut ears: Ears, told: &watch::Sender<Vec<Claim>>) -> Res
         for path in &wish.lease_files {
             let changed = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
             let known = read.entry(path.clone()).or_default();
-            // A file may change twice within what its time can tell.
-            let recent = changed.is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < 2 * LOOK_EVERY));
+            let recent = changed.is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < RECENT));
             if known.0 != changed || recent {
                 *known = (changed, load(path));
             }
@@ -56,7 +55,7 @@ pub(super) async fn run(mut ears: Ears, told: &watch::Sender<Vec<Claim>>) -> Res
             news
         });
         tokio::select! {
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep_until(calm(CALM)) => {}
             () = ears.changed() => {}
         }
     }

@@ -19,7 +19,7 @@ mod schedule;
 #[cfg(feature = "ssdp")]
 mod ssdp;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -33,12 +33,22 @@ use self::mdns::{Mdns, Names};
 use crate::config;
 use crate::inventory::Inventory;
 
-/// Between looks at which interfaces there are.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between looks of any source at a LAN on which nothing happens.
+const CALM: Duration = Duration::from_secs(15);
 /// What comes in bursts is put together at once.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Between two looks at what the sources say, if nothing else happens: what is gone is noticed.
 const MERGE_EVERY: Duration = Duration::from_secs(60);
+
+/// The next moment to look, on a LAN on which nothing happens. It is the same for all sources, so that the processor sleeps in
+/// between.
+fn calm(every: Duration) -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let began = *BEGAN.get_or_init(|| now);
+    let passed = now.saturating_duration_since(began).as_secs() / every.as_secs().max(1);
+    began + every * u32::try_from(passed + 1).unwrap_or(u32::MAX)
+}
 
 /// What is to be looked at now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,7 +116,7 @@ impl Discovery {
                     *before = wish;
                     news
                 });
-                sleep(LOOK_EVERY).await;
+                sleep_until(calm(CALM)).await;
             }
         };
         tokio::select! {
@@ -199,10 +209,9 @@ async fn merge(sources: &Sources, inventory: &Inventory, mut wishes: watch::Rece
         if !wishes.borrow_and_update().lan.is_empty() {
             sources.look(|claims| inventory.update(claims));
         }
-        let last = Instant::now() + MERGE_EVERY;
         let [leases, neighbours, mdns, ssdp] = &mut heard;
         tokio::select! {
-            () = sleep_until(last) => {}
+            () = sleep_until(calm(MERGE_EVERY)) => continue,
             Ok(()) = leases.changed() => {}
             Ok(()) = neighbours.changed() => {}
             Ok(()) = mdns.changed() => {}

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use linkspan_protocol::discovery::DEVICES_MAX;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::claim::{Claim, Mac, Source, Spot};
 use super::lan::Interface;
-use super::{Ears, Sources, Wish};
+use super::{Ears, Sources, Wish, calm};
 use crate::platform::netlink::{Bell, Neighbour, neighbours};
 
 /// The table changes all the time: it is looked at no more often, and no less.
@@ -44,7 +44,6 @@ pub(super) async fn run(mut ears: Ears, sources: &Sources) -> Result<(), String>
         if wish.probe {
             nudge(&table, &wish, sources, &mut nudged).await;
         }
-        sleep(PAUSE).await;
         let rung = async {
             tokio::select! {
                 rang = bell.rings() => rang,
@@ -55,8 +54,11 @@ pub(super) async fn run(mut ears: Ears, sources: &Sources) -> Result<(), String>
                 () = ears.changed() => Ok(()),
             }
         };
-        if let Ok(Err(e)) = timeout(LOOK_EVERY, rung).await {
-            return Err(told(e));
+        match timeout_at(calm(LOOK_EVERY), rung).await {
+            Ok(Err(e)) => return Err(told(e)),
+            // What comes in bursts is looked at once.
+            Ok(Ok(())) => sleep(PAUSE).await,
+            Err(_) => {}
         }
     }
 }

@@ -27,6 +27,11 @@ impl Schedule {
         due
     }
 
+    /// When it is next.
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
     /// There is something new to be asked for, within that time.
     #[cfg(feature = "mdns")]
     pub(super) fn within(&mut self, pause: Duration, now: Instant) {

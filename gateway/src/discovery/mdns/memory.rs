@@ -101,6 +101,13 @@ struct Fresh {
     until: Instant,
 }
 
+impl Fresh {
+    /// Whoever needs it asks again from then on (RFC 6762, section 5.2).
+    fn stale(&self) -> Instant {
+        self.heard + self.ttl.mul_f32(0.8)
+    }
+}
+
 impl Memory {
     pub(super) fn new() -> Self {
         let kinds = KINDS.iter().map(|kind| format!("{kind}.local").into()).collect();
@@ -304,8 +311,14 @@ impl Memory {
     ) -> impl Iterator<Item = &'a str> {
         wanted.iter().map(|name| &**name).filter(move |name| {
             let host = self.hosts.get(&(interface, Box::from(*name)));
-            host.is_none_or(|host| host.spots.values().all(|fresh| fresh.heard + fresh.ttl.mul_f32(0.8) <= now))
+            host.is_none_or(|host| host.spots.values().all(|fresh| fresh.stale() <= now))
         })
+    }
+
+    /// When the first of these names is to be asked for again.
+    pub(super) fn next_stale(&self, wanted: &BTreeSet<Box<str>>) -> Option<Instant> {
+        let of_wanted = self.hosts.iter().filter(|((_, host), _)| wanted.contains(host));
+        of_wanted.flat_map(|(_, host)| host.spots.values()).map(Fresh::stale).min()
     }
 
     /// The addresses of a host that are fresh.

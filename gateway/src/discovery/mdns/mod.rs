@@ -17,14 +17,12 @@ use super::claim::{Claim, Spot};
 use super::lan::multicasting;
 use super::multicast::{Group, Heard, Sockets};
 use super::schedule::Schedule;
-use super::{Ears, Wish};
+use super::{CALM, Ears, Wish, calm};
 
 /// Names under `.local` that are looked for at once.
 const WANTED_MAX: usize = 64;
-/// Between looks at what has expired and what must be asked.
+/// Between looks at what has expired and what must be asked, while anything happens.
 const TICK: Duration = Duration::from_secs(1);
-/// Between looks at the interfaces.
-const INTERFACES_EVERY: Duration = Duration::from_secs(15);
 /// The pause after the first questions for all kinds.
 const ASK_FIRST: Duration = Duration::from_secs(1);
 /// RFC 6762, sections 3 and 11.
@@ -86,6 +84,7 @@ impl Mdns {
             schedule: Schedule::new(ASK_FIRST),
             budget: RECORDS_A_SECOND,
             news: true,
+            busy: false,
         };
         let (mut tick, mut look) = (Instant::now(), Instant::now());
         loop {
@@ -97,25 +96,29 @@ impl Mdns {
                     }
                 }
                 () = sleep_until(tick) => {
-                    tick = Instant::now() + TICK;
-                    if look <= tick {
-                        look = tick + INTERFACES_EVERY;
+                    if look <= Instant::now() {
+                        look = calm(CALM);
                         engine.look_around();
                     }
                     engine.news |= engine.tick().await;
                     engine.tell_claims(&self.claims);
                     engine.tell_names(&self.names);
+                    tick = engine.next();
                 }
                 () = self.ears.changed() => {
                     engine.wish = self.ears.wish();
                     engine.look_around();
                     engine.news = true;
+                    tick = Instant::now();
                 }
                 Ok(()) = engine.wanted.changed() => {
                     // The list of this gateway's own interest is taken up at once.
                     engine.look_around();
                     tick = Instant::now();
                 }
+            }
+            if engine.is_busy() {
+                tick = tick.min(Instant::now() + TICK);
             }
         }
     }
@@ -129,12 +132,26 @@ struct Engine {
     /// Names that are looked for: how often each was asked for in vain, and when next.
     asked: BTreeMap<Box<str>, (u32, Instant)>,
     schedule: Schedule,
+    /// Records that are still read in this second.
     budget: usize,
     /// Something has changed since the claims were told.
     news: bool,
+    /// Something expired or was asked when it was last looked at.
+    busy: bool,
 }
 
 impl Engine {
+    /// Whether something was heard in this second, is waited for, or a name was never answered for.
+    fn is_busy(&self) -> bool {
+        self.news || self.busy || self.budget < RECORDS_A_SECOND || self.asked.values().any(|(times, _)| *times > 0)
+    }
+
+    fn next(&self) -> Instant {
+        let asks = if self.wish.probe && !self.wish.lan.is_empty() { self.schedule.next() } else { calm(CALM) };
+        let stale = self.memory.next_stale(&self.wanted.borrow()).unwrap_or(asks);
+        asks.min(stale).min(calm(CALM)).max(Instant::now() + TICK)
+    }
+
     /// Opens and closes sockets as interfaces and wishes come and go. Nothing is open while nobody wants to know anything.
     fn look_around(&mut self) {
         let mut open = self.wish.lan.clone();
@@ -170,6 +187,7 @@ impl Engine {
         let now = Instant::now();
         self.budget = RECORDS_A_SECOND;
         let news = self.memory.expire(now);
+        self.busy = news;
         let due = self.schedule.is_due(now);
         let names = self.names_to_ask(now);
         for interface in self.sockets.interfaces().to_vec() {
@@ -188,6 +206,7 @@ impl Engine {
             asked.extend(stale.flat_map(|name| [(name.into(), A), (name.into(), AAAA)]));
             let known: Vec<_> = known.iter().map(|(kind, name, left)| (kind.as_str(), *name, *left)).collect();
             let asked: Vec<_> = asked.iter().map(|(name, kind)| (&**name, *kind)).collect();
+            self.busy |= !asked.is_empty();
             let packets = packet::questions(&asked, &known);
             self.sockets.ask(&interface, |_| packets.clone()).await;
         }

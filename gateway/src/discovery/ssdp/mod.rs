@@ -17,7 +17,7 @@ use self::memory::Memory;
 use super::claim::{Claim, Source};
 use super::multicast::{Group, Heard, Sockets};
 use super::schedule::Schedule;
-use super::{Ears, Wish};
+use super::{CALM, Ears, Wish, calm};
 
 /// The group of both languages.
 const V4: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
@@ -71,13 +71,16 @@ pub(super) async fn run(mut ears: Ears, claims: &watch::Sender<Vec<Claim>>) -> R
             heard = engine.ssdp.hear() => engine.hear(Source::Ssdp, &heard),
             heard = engine.ws.hear() => engine.hear(Source::WsDiscovery, &heard),
             () = sleep_until(tick) => {
-                tick = Instant::now() + TICK;
                 engine.tick(claims).await;
+                tick = engine.next();
             }
             () = ears.changed() => {
                 engine.wish = ears.wish();
                 engine.look_around();
             }
+        }
+        if engine.is_busy() {
+            tick = tick.min(Instant::now() + TICK);
         }
     }
 }
@@ -106,6 +109,16 @@ impl Engine {
             self.schedule = Schedule::new(ASK_FIRST);
             self.news = true;
         }
+    }
+
+    /// Whether something is to be told, or was heard in this second.
+    fn is_busy(&self) -> bool {
+        self.news || self.budget < PACKETS_A_SECOND
+    }
+
+    fn next(&self) -> Instant {
+        let asks = if self.wish.probe { self.schedule.next() } else { calm(CALM) };
+        asks.min(calm(CALM)).max(Instant::now() + TICK)
     }
 
     fn hear(&mut self, source: Source, heard: &Heard) {
