@@ -10,7 +10,7 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e soak fuzz-api bench-audit pictures bench size deny cross routers emulate memory packages ipk apk deb release reproducible boot
+.PHONY: help demo test check e2e soak fuzz-api bench-audit bench-discovered pictures bench size deny cross routers emulate memory packages ipk apk deb release reproducible boot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz-api: ## asks the API whatever its description allows, for ten minutes (LINK
 
 bench-audit: ## a million entries in the audit: written, searched, verified
 	$(CARGO) test -p linkspan-server --locked --release --lib -- --ignored --nocapture a_million_rows
+
+bench-discovered: ## what a thousand gateways have found, 20,000 devices: listed, filtered, searched
+	$(CARGO) test -p linkspan-server --locked --release --lib -- --ignored --nocapture a_thousand_lans
 
 pictures: ## the pictures of the README, in docs/images, taken in a real browser
 	@tests/install.sh test

@@ -182,10 +182,8 @@ pub(super) async fn list(
     }
     let next = (page.len() > limit).then(|| Cursor::after(LIST, &page[limit - 1].id));
     page.truncate(limit);
-    let mut discovered = Vec::with_capacity(page.len());
-    for one in page {
-        discovered.push(view(&state, one).await?);
-    }
+    let parts = state.store.found_parts(page.iter().map(|one| one.id)).await?;
+    let discovered = page.into_iter().map(|one| view(&state, one, &parts)).collect();
     Ok(Json(FoundList { discovered, next }))
 }
 
@@ -198,7 +196,8 @@ pub(super) async fn one(
     Named(id): Named<i64>,
 ) -> Result<Json<FoundView>, Problem> {
     let found = theirs(&state, &who, id, Permission::GatewaySee).await?;
-    Ok(Json(view(&state, found).await?))
+    let parts = state.store.found_parts([found.id].into_iter()).await?;
+    Ok(Json(view(&state, found, &parts)))
 }
 
 /// Notes that a device is not to be published. It is shown no more among the new ones; what is published of it stays.
@@ -320,11 +319,11 @@ fn sees(who: &Principal, found: &Found) -> bool {
     who.may(Permission::GatewaySee, &Target::Gateway(found.tenant, found.gateway))
 }
 
-/// With what its parts add to it.
-async fn view(state: &ConsoleState, found: Found) -> Result<FoundView, Problem> {
+/// With what its parts add to it; there may be others' among them.
+fn view(state: &ConsoleState, found: Found, parts: &[Found]) -> FoundView {
     let here = (state.online)(found.gateway).is_some();
     let vendor = state.vendors.of(&found.report).map(str::to_owned);
-    let parts = state.store.found_parts(found.id).await?;
+    let parts: Vec<_> = parts.iter().filter(|part| part.part_of == Some(found.id)).collect();
     let last_seen = if found.report.present && here { Timestamp::now() } else { found.last_seen };
     let mut report = found.report;
     for part in &parts {
@@ -341,7 +340,7 @@ async fn view(state: &ConsoleState, found: Found) -> Result<FoundView, Problem> 
     });
     let services = report.services.iter();
     let services = services.map(|one| ServiceFound { kind: one.kind.clone(), port: one.port, text: one.text.clone() });
-    Ok(FoundView {
+    FoundView {
         id: found.id.to_string(),
         gateway: found.gateway_name.to_string(),
         state: Decision::shown(found.state),
@@ -358,7 +357,7 @@ async fn view(state: &ConsoleState, found: Found) -> Result<FoundView, Problem> 
         first_seen: Moment(found.first_seen),
         last_seen: Moment(last_seen),
         parts: parts.iter().map(|part| part.id.to_string()).collect(),
-    })
+    }
 }
 
 impl Decision {

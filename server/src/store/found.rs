@@ -192,10 +192,18 @@ impl Store {
         row.map(found).transpose()
     }
 
-    /// Those that are parts of it.
-    pub async fn found_parts(&self, id: i64) -> Result<Vec<Found>, StoreError> {
-        let mut sql = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} WHERE f.part_of = "));
-        let rows: Vec<Row> = sql.push_bind(id).push(" ORDER BY f.id").build_query_as().fetch_all(&self.pool).await?;
+    /// Those that are parts of one of these.
+    pub async fn found_parts(&self, ids: impl Iterator<Item = i64>) -> Result<Vec<Found>, StoreError> {
+        let mut sql = sqlx::QueryBuilder::new(format!("SELECT {COLUMNS} WHERE f.part_of IN ("));
+        let (mut list, mut any) = (sql.separated(", "), false);
+        for id in ids {
+            list.push_bind(id);
+            any = true;
+        }
+        if !any {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<Row> = sql.push(") ORDER BY f.id").build_query_as().fetch_all(&self.pool).await?;
         rows.into_iter().map(found).collect()
     }
 
@@ -287,6 +295,8 @@ fn found(row: Row) -> Result<Found, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use linkspan_protocol::id::Secret;
 
     use super::*;
@@ -355,9 +365,48 @@ mod tests {
         assert!(!store.merge_found(b, Some(b)).await.unwrap());
         assert!(store.merge_found(b, Some(a)).await.unwrap());
         assert!(!store.merge_found(other, Some(b)).await.unwrap(), "not into a part");
-        assert_eq!(store.found_parts(a).await.unwrap()[0].id, b);
+        assert_eq!(store.found_parts([a].into_iter()).await.unwrap()[0].id, b);
         assert_eq!(all(&store, &FoundSearch::default()).await.len(), 3);
         assert!(store.merge_found(b, None).await.unwrap());
         assert_eq!(all(&store, &FoundSearch::default()).await.len(), 4);
+    }
+
+    #[tokio::test]
+    #[ignore = "tells of 20,000 devices: make bench-discovered"]
+    async fn a_thousand_lans_are_listed_filtered_and_searched_quickly() {
+        let (_folder, store) = fresh().await;
+        let mut last = None;
+        let began = Instant::now();
+        for site in 0..1000 {
+            let name = format!("site{site}").parse().unwrap();
+            let gateway = store.add_gateway(&name, &Secret::new("s")).await.unwrap().unwrap();
+            let told = |n: u32| {
+                let (mut device, words) = device(&format!("mac:{site}-{n}"), &format!("10.0.{}.{n}", site % 256));
+                device.names = vec![format!("camera-{site}-{n}")];
+                (device, format!("{words} camera-{site}-{n}"))
+            };
+            let telling = Telling { devices: (0..20).map(told).collect(), ..Telling::default() };
+            store.take_found(gateway, &telling, Timestamp::now()).await.unwrap();
+            last = Some(gateway);
+        }
+        let wrote = began.elapsed();
+        let searches = [
+            ("all", FoundSearch::default(), 500),
+            ("of one gateway", FoundSearch { gateway: last, ..FoundSearch::default() }, 20),
+            ("new", FoundSearch { state: Some(FoundState::New), ..FoundSearch::default() }, 500),
+            ("approved", FoundSearch { state: Some(FoundState::Approved), ..FoundSearch::default() }, 0),
+            ("one name", FoundSearch { text: Some("camera-777-7".into()), ..FoundSearch::default() }, 1),
+            ("no name", FoundSearch { text: Some("nobody".into()), ..FoundSearch::default() }, 0),
+        ];
+        eprintln!("told of in {wrote:?}");
+        for (what, search, expected) in searches {
+            let began = Instant::now();
+            let (found, _) = store.found(TenantId::DEFAULT, &search, -1).await.unwrap();
+            let parts = store.found_parts(found.iter().map(|one| one.id)).await.unwrap();
+            let took = began.elapsed();
+            assert!(found.len() == expected && parts.is_empty(), "{what}: {}", found.len());
+            assert!(took < Duration::from_millis(500), "{what}: {took:?}");
+            eprintln!("{what:<14} {:>3} rows in {took:?}", found.len());
+        }
     }
 }

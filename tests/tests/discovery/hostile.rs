@@ -1,6 +1,8 @@
 //! A LAN that says whatever it likes: ten thousand names cost neither memory nor the link, and drive nobody out.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +18,8 @@ use crate::wire::{MDNS, Mouth, SSDP, announcement};
 const NAMES: u16 = 10_000;
 /// So many of them come from one address.
 const OF_ONE: usize = 50;
+/// The port that the liar names.
+const TRAP: u16 = 4711;
 /// What docs/discovery.md says of memory, and of what is told at once.
 const MEMORY: u64 = 8 << 20;
 const TOLD: u64 = 192 << 10;
@@ -31,18 +35,20 @@ fn flood(machine: &Namespace) -> Result<()> {
         for n in names {
             mouth.say(MDNS, &announcement(&format!("fake-{n:0>58}"), fake(*n), 4500))?;
         }
-        let alive = format!(
-            "NOTIFY * HTTP/1.1\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:fake-{}::upnp:rootdevice\r\n\
-             CACHE-CONTROL: max-age=1800\r\nSERVER: {}\r\nLOCATION: http://[{}]:{}/d.xml\r\n\r\n",
-            names[0],
-            "<b>".repeat(300),
-            fake(names[0]),
-            names[0].max(1)
-        );
-        mouth.say(SSDP, alive.as_bytes())?;
+        mouth.say(SSDP, alive(names[0], fake(names[0])).as_bytes())?;
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
+    // It has one true address too.
+    let own = Ipv6Addr::new(0xfd08, 0, 0, 0, 0, 0, 0, 0x66);
+    Mouth::new(machine, own)?.say(SSDP, alive(NAMES, own).as_bytes())
+}
+
+fn alive(n: u16, from: Ipv6Addr) -> String {
+    let server = "<b>".repeat(300);
+    format!(
+        "NOTIFY * HTTP/1.1\r\nNT: upnp:rootdevice\r\nNTS: ssdp:alive\r\nUSN: uuid:fake-{n}::upnp:rootdevice\r\n\
+         CACHE-CONTROL: max-age=1800\r\nSERVER: {server}\r\nLOCATION: http://[{from}]:{TRAP}/d.xml\r\n\r\n"
+    )
 }
 
 fn memory(site: &mut Site) -> Result<u64> {
@@ -67,6 +73,7 @@ async fn ten_thousand_names_cost_neither_memory_nor_the_link_and_drive_nobody_ou
     site.device("02:4c:53:00:00:1f", |one| offers(one, "Press")).await.unwrap();
     let (memory_before, sent_before) = (memory(&mut site).unwrap(), sent(&site).unwrap());
 
+    let trap = Trap::set(&liar).unwrap();
     flood(&liar).unwrap();
     let fakes = |site: &Site| Ok::<_, anyhow::Error>(site.list()?.iter().filter(|one| is_fake(one)).count());
     until("the fakes, as many as have room", 2 * PATIENCE, async || {
@@ -89,6 +96,27 @@ async fn ten_thousand_names_cost_neither_memory_nor_the_link_and_drive_nobody_ou
     assert!(memory(&mut site).unwrap() - memory_before < MEMORY);
     let press = site.device("02:4c:53:00:00:1f", |_| true).await.unwrap();
     assert_eq!(press["present"], json!(true));
+    assert_eq!(trap.calls.load(Ordering::SeqCst), 0, "a place that somebody named was fetched though nobody asked");
+}
+
+/// The place that the liar names: nobody has a reason to call there.
+struct Trap {
+    calls: Arc<AtomicUsize>,
+}
+
+impl Trap {
+    fn set(machine: &Namespace) -> Result<Self> {
+        let listener = machine.inside(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, TRAP))?))?;
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = calls.clone();
+        std::thread::spawn(move || {
+            for guest in listener.incoming() {
+                let Ok(_guest) = guest else { return };
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Ok(Self { calls })
+    }
 }
 
 fn is_fake(device: &Value) -> bool {
