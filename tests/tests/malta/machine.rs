@@ -33,7 +33,7 @@ ip link set eth0 up
 ip link set eth1 up
 ip route add default via 10.64.0.1
 stty -F /dev/ttyS1 -echo
-setsid sh -c 'while :; do sh < /dev/ttyS1 > /dev/ttyS1 2>&1; done' &
+setsid sh -c 'export PS1=; while :; do sh < /dev/ttyS1 > /dev/ttyS1 2>&1; done' &
 while :; do
 	linkspan-gateway run --config /etc/linkspan/gateway.toml
 	sleep 1
@@ -113,7 +113,8 @@ impl Machine {
     pub(crate) async fn is_up(&mut self) -> Result<()> {
         let up = until("the machine", Duration::from_secs(180), async || {
             self.process.still_runs()?;
-            self.ask("true").await
+            // What is typed before there is a shell is lost.
+            Ok(tokio::time::timeout(Duration::from_secs(3), self.exchange("true")).await??)
         });
         let up = up.await;
         up.map(drop).map_err(|error| error.context(self.console()))

@@ -110,10 +110,23 @@ impl Site {
 
     async fn carries_what_is_large(&self) -> Result<()> {
         let begin = Instant::now();
-        let came = checksum(&self.server, &self.token, "large", Some(&self.world)).await?;
+        let came = checksum(&self.server, &self.token, "large", Some(&self.world)).await;
+        let came = match came {
+            Ok(came) => came,
+            Err(error) => return Err(error.context(self.state().await)),
+        };
         ensure!(came == hash(&self.large), "20 MB arrived changed");
         eprintln!("20 MB in {:?}", begin.elapsed());
         Ok(())
+    }
+
+    /// How it is, where something went wrong.
+    async fn state(&self) -> String {
+        let asked =
+            "linkspan-gateway status -c /etc/linkspan/gateway.toml; netstat -tn; cat /proc/net/dev /proc/loadavg";
+        let status = self.machine.ask(asked).await.unwrap_or_else(|error| format!("{error:#}"));
+        let sockets = run(self.world.command("ss").args(["-tin"])).unwrap_or_default();
+        format!("{status}\n{sockets}\n{}", self.machine.console())
     }
 
     /// One thread, and memory within the budget.
