@@ -23,9 +23,9 @@ done
 cp "$folder"/unpacked/boot/vmlinuz-* "$folder/vmlinuz"
 cp "$folder/unpacked/bin/busybox" "$folder/busybox"
 mkdir "$folder/modules"
-for module in mii pcnet32; do
+for module in e1000; do
   find "$folder/unpacked/lib/modules" -name "$module.ko" -exec cp {} "$folder/modules/" \;
 done
-[ -e "$folder/modules/pcnet32.ko" ] && [ -e "$folder/modules/mii.ko" ]
+[ -e "$folder/modules/e1000.ko" ]
 rm -rf "$folder/unpacked" "$folder/debs" "$folder/apt"
 touch "$folder/complete"
