@@ -1,4 +1,4 @@
-# The verbs of this project. CI runs `make check` and `make test`, nothing else.
+# The verbs of this project. CI runs `make check`, `make test`, `make routers` and `make size`, nothing else.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c

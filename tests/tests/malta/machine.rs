@@ -55,10 +55,10 @@ impl Machine {
         qemu.args(["-no-reboot", "-append", "console=ttyS0 rdinit=/init panic=-1", "-serial", "stdio", "-serial"]);
         qemu.arg(format!("unix:{},server=on,wait=off", shell.display()));
         qemu.arg("-kernel").arg(software.join("vmlinuz")).arg("-initrd").arg(initramfs);
-        for (name, mac) in [("wan", "02:4c:53:00:01:01"), ("lan", "02:4c:53:00:01:02")] {
+        // In slots that lead to different interrupts: two cards on one hang each other under load.
+        for (name, mac, slot) in [("wan", "02:4c:53:00:01:01", "0x12"), ("lan", "02:4c:53:00:01:02", "0x14")] {
             qemu.args(["-netdev", &format!("tap,id={name},ifname={name},script=no,downscript=no")]);
-            // Not the board's own pcnet: qemu's stands still for good once its ring was full.
-            qemu.args(["-device", &format!("e1000,netdev={name},mac={mac},romfile=")]);
+            qemu.args(["-device", &format!("e1000,netdev={name},mac={mac},addr={slot},romfile=")]);
         }
         Ok(Self { process: Process::start("qemu", qemu, folder)?, shell })
     }

@@ -123,7 +123,7 @@ impl Site {
     /// How it is, where something went wrong.
     async fn state(&self) -> String {
         let asked =
-            "linkspan-gateway status -c /etc/linkspan/gateway.toml; netstat -tn; cat /proc/net/dev /proc/loadavg";
+            "linkspan-gateway status -c /etc/linkspan/gateway.toml; netstat -tn; cat /proc/net/dev /proc/interrupts";
         let status = self.machine.ask(asked).await.unwrap_or_else(|error| format!("{error:#}"));
         let sockets = run(self.world.command("ss").args(["-tin"])).unwrap_or_default();
         format!("{status}\n{sockets}\n{}", self.machine.console())
