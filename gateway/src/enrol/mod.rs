@@ -18,7 +18,7 @@ use self::post::{Answer, PostError, post};
 use crate::config::{self, Fingerprint, Problems, Proxy, Server, Trust};
 use crate::identity::Replace as _;
 use crate::identity::clock::Clock;
-use crate::link::TlsMemory;
+use crate::link::{Step, TlsMemory};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ async fn ask(
             }
             Ok(Answer::Later(wait, why)) => (wait, format!("the server asks to wait: {why}")),
             Err(error @ PostError::Strange(..)) => return Err(EnrolError::Unreachable(error.to_string())),
-            Err(error) if !reached => return Err(EnrolError::Unreachable(error.to_string())),
+            Err(error) if !reached => return Err(EnrolError::Unreachable(unreached(&error))),
             Err(error) => (Duration::from_secs(30), format!("the server is away: {error}")),
         };
         reached = true;
@@ -141,6 +141,13 @@ async fn ask(
         // Spread, so that a shelf full of routers does not ask in one moment.
         sleep(wait.mul_f64(1.0 + fastrand::f64() / 4.0)).await;
     }
+}
+
+/// Before there is a configuration, what it would say of the server's certificate is said on the command line.
+fn unreached(error: &PostError) -> String {
+    let of_tls = matches!(error, PostError::Reach(failure) if failure.step == Step::Tls);
+    let how = if of_tls { " (to enroll, as --ca-file FILE or --fingerprint SHA256)" } else { "" };
+    format!("{error}{how}")
 }
 
 /// A mistyped claim code is told before anybody is asked.

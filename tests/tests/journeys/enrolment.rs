@@ -254,6 +254,7 @@ async fn a_server_that_is_not_known_is_never_trusted_blindly() {
     let output = plain("blind", &[]);
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
     let told = said(&output);
+    assert!(told.contains("to enroll, as --ca-file FILE or --fingerprint SHA256"), "{told}");
     let fingerprint = told.split("fingerprint = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
     let wrong = plain("wrong", &["--fingerprint", &format!("sha256:{}", "ab".repeat(32))]);
     assert_eq!(wrong.status.code(), Some(69), "{}", said(&wrong));
