@@ -112,12 +112,12 @@ fn sources() -> PathBuf {
 
 /// A server's file, on a port that is free, without a limit of requests.
 fn configuration(dir: &Path) -> (PathBuf, u16) {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let port = free();
+    // Both are held until both are known; below, the server takes them at once.
+    let (https, http) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let [port, plain] = [https, http].map(|listener| listener.local_addr().unwrap().port());
     let text = format!(
-        "state_dir = \"state\"\n[listen]\nhttps = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{}\"\n[site]\n\
-         console = \"{CONSOLE}\"\nzone = \"devices.localhost\"\n[tls]\nself_signed = true\n[limits]\napi_requests = 0\n",
-        free()
+        "state_dir = \"state\"\n[listen]\nhttps = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{plain}\"\n[site]\n\
+         console = \"{CONSOLE}\"\nzone = \"devices.localhost\"\n[tls]\nself_signed = true\n[limits]\napi_requests = 0\n"
     );
     let file = dir.join("server.toml");
     std::fs::write(&file, text).unwrap();

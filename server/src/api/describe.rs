@@ -87,6 +87,9 @@ impl Operation {
         for (status, response) in &mut responses {
             if let Value::Object(response) = response {
                 response.entry("description").or_insert_with(|| json!(words(status).unwrap_or("An answer")));
+                if matches!(status.as_str(), "429" | "503") {
+                    response.entry("headers").or_insert_with(retry_after);
+                }
             }
         }
         self.set("responses", Value::Object(responses));
@@ -156,12 +159,13 @@ fn response(status: u16) -> Value {
     }
     let kinds = Kind::ALL.iter().map(|kind| kind.facts()).filter(|(known, ..)| known.as_u16() == status);
     let meanings: Vec<String> = kinds.map(|(_, code, meaning)| format!("`{code}`: {meaning}")).collect();
-    let mut response = problem(&meanings.join(" "));
-    if matches!(status, 429 | 503) {
-        let text = "Seconds after which it is worth trying again.";
-        response["headers"] = json!({"Retry-After": {"description": text, "schema": {"type": "integer"}}});
-    }
-    response
+    problem(&meanings.join(" "))
+}
+
+/// The header of an answer that says to come back.
+fn retry_after() -> Value {
+    let text = "Seconds after which it is worth trying again.";
+    json!({"Retry-After": {"description": text, "schema": {"type": "integer"}}})
 }
 
 /// An answer that is a problem.

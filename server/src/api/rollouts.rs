@@ -11,13 +11,11 @@ use super::configs::{Begun, check_comment, deadline};
 use super::gateways::found;
 use super::rights::Moment;
 use super::signed::{From, Signed};
-use super::{ConsoleState, Named, Problem, Strict};
+use super::{Asked, ConsoleState, Cursor, Named, Paged, Problem, Strict, page};
 use crate::access::{Permission, Principal, Target};
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::store::{Member, NewRollout, Rollout};
 
-/// Rollouts that are listed.
-const LISTED: usize = 100;
 /// Gateways of one rollout.
 const MEMBERS_MAX: usize = 2000;
 
@@ -59,6 +57,8 @@ pub(super) struct MemberView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Rollouts {
     rollouts: Vec<RolloutView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
 /// A rollout to be begun.
@@ -96,11 +96,20 @@ impl MemberView {
     }
 }
 
-/// The last rollouts of one's organisation, the newest first.
-#[utoipa::path(get, path = "/api/v1/rollouts", responses((status = 200, body = Rollouts)))]
-pub(super) async fn list(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<Json<Rollouts>, Problem> {
-    let all = state.store.rollouts(who.tenant, LISTED).await?;
-    Ok(Json(Rollouts { rollouts: all.into_iter().map(|rollout| view(rollout, None)).collect() }))
+/// The rollouts of one's organisation, the newest first.
+#[utoipa::path(get, path = "/api/v1/rollouts", params(Paged), responses((status = 200, body = Rollouts)))]
+pub(super) async fn list(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Asked(paged): Asked<Paged>,
+) -> Result<Json<Rollouts>, Problem> {
+    // An order that stays while pages are turned.
+    let key =
+        |rollout: &Rollout| format!("{:020}.{}", i64::MAX.saturating_sub(rollout.at.as_millisecond()), rollout.id);
+    let mut all = state.store.rollouts(who.tenant).await?;
+    all.sort_by_cached_key(key);
+    let (rollouts, next) = page("rollouts", &paged, all, key)?;
+    Ok(Json(Rollouts { rollouts: rollouts.into_iter().map(|rollout| view(rollout, None)).collect(), next }))
 }
 
 /// A rollout with its gateways.

@@ -198,14 +198,11 @@ impl Store {
         row.map(rollout).transpose()
     }
 
-    /// The last rollouts of a tenant, the newest first.
-    pub async fn rollouts(&self, tenant: TenantId, most: usize) -> Result<Vec<Rollout>, StoreError> {
-        let sql = format!("{ROLLOUT} WHERE tenant_id = $1 ORDER BY at DESC, id LIMIT $2");
-        let rows: Vec<RolloutRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(tenant.0)
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
+    /// The rollouts of a tenant, the newest first.
+    pub async fn rollouts(&self, tenant: TenantId) -> Result<Vec<Rollout>, StoreError> {
+        let sql = format!("{ROLLOUT} WHERE tenant_id = $1 ORDER BY at DESC, id");
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tenant.0);
+        let rows: Vec<RolloutRow> = query.fetch_all(&self.pool).await?;
         rows.into_iter().map(rollout).collect()
     }
 

@@ -238,6 +238,34 @@ async fn every_refusal_is_a_problem() {
     }
 }
 
+/// What holds for every route, as the description has it: lists come in pages, and whoever is to come back is told when.
+#[tokio::test]
+async fn each_list_has_a_cursor_and_each_come_back_later_a_time() {
+    let house = House::new().await;
+    let all = house.ask("GET /api/v1/openapi.json", None, None).await.json();
+    let mut lists = 0;
+    for (path, methods) in all["paths"].as_object().unwrap() {
+        for (method, route) in methods.as_object().unwrap() {
+            for (status, answer) in route["responses"].as_object().unwrap() {
+                let told = answer["headers"].get("Retry-After").is_some();
+                assert!(told || !["429", "503"].contains(&status.as_str()), "{method} {path}: {status}");
+            }
+            let schema = route["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str();
+            let Some(name) = schema.and_then(|schema| schema.rsplit('/').next()) else { continue };
+            let shape = all["components"]["schemas"][name]["properties"].as_object();
+            let holds_many = shape.is_some_and(|shape| shape.values().any(|value| value["type"] == "array"));
+            // What the program itself consists of is whole, and one thing is no list.
+            let whole = ["/api/v1/permissions", "/api/v1/problems", "/api/v1/me"].contains(&path.as_str());
+            if method == "get" && holds_many && !whole && !path.ends_with('}') {
+                lists += 1;
+                let parameters = route["parameters"].as_array().unwrap();
+                assert!(parameters.iter().any(|one| one["name"] == "cursor"), "{path}");
+            }
+        }
+    }
+    assert!(lists > 15, "{lists}");
+}
+
 /// docs/threats.md names a test for each attack: each of them is there.
 #[test]
 fn each_test_that_the_page_of_threats_names_is_there() {
