@@ -55,9 +55,11 @@ pub(super) async fn list(
 ) -> Result<Json<Streams>, Problem> {
     let mut open = state.traffic.open();
     open.retain(|live| sees(&who, live));
-    open.sort_by_key(|live| live.number);
-    let (streams, next) = page("streams", &asked, open.iter().map(|live| view(live)), |stream| stream.id.clone())?;
-    Ok(Json(Streams { streams, next }))
+    // An order that stays while pages are turned.
+    let order = |live: &Arc<Live>| format!("{:020}.{}", live.began.as_millisecond(), key(live));
+    open.sort_by_cached_key(order);
+    let (streams, next) = page("streams", &asked, open, order)?;
+    Ok(Json(Streams { streams: streams.iter().map(|live| view(live)).collect(), next }))
 }
 
 /// Ends a stream at once: one's own, or anybody's in the organisation for who may sign people out. Both ends are told.
@@ -93,7 +95,7 @@ fn is_own(who: &Principal, live: &Live) -> bool {
 }
 
 fn key(live: &Live) -> String {
-    format!("{:016x}", live.number)
+    format!("{:016x}", live.name)
 }
 
 fn view(live: &Live) -> StreamView {

@@ -42,8 +42,8 @@ pub struct Passage {
 pub struct Live {
     /// What it is for.
     pub passage: Passage,
-    /// Counts the streams of this run of the server.
-    pub number: u64,
+    /// Names it for this run of the server, and tells nothing of how many others there are.
+    pub name: u64,
     /// When it was opened.
     pub began: Timestamp,
     since: Instant,
@@ -68,11 +68,11 @@ impl Live {
         self.resetter.broken().await
     }
 
-    pub(super) fn new(passage: Passage, number: u64, resetter: Resetter) -> Self {
+    pub(super) fn new(passage: Passage, name: u64, resetter: Resetter) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             passage,
-            number,
+            name,
             began: Timestamp::now(),
             since: Instant::now(),
             up: zero(),

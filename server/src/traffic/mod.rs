@@ -9,6 +9,7 @@ mod way;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +39,7 @@ struct Inner {
     meters: Meters,
     zone: TimeZone,
     next: AtomicU64,
+    names: RandomState,
     open: Mutex<HashMap<u64, Arc<Live>>>,
     book: Mutex<Book>,
     noted: Option<Streams>,
@@ -53,6 +55,7 @@ impl Traffic {
                 meters: Meters::default(),
                 zone,
                 next: AtomicU64::new(0),
+                names: RandomState::new(),
                 open: Mutex::default(),
                 book,
                 noted,
@@ -66,7 +69,7 @@ impl Traffic {
             noted.begun(&passage);
         }
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let live = Arc::new(Live::new(passage, number, stream.resetter()));
+        let live = Arc::new(Live::new(passage, self.inner.names.hash_one(number), stream.resetter()));
         self.open_now().insert(number, live.clone());
         Metered::new(Way::new(stream, packed), live, number, self.clone())
     }
