@@ -171,7 +171,7 @@ pub(super) async fn remove(
 ) -> Response {
     let done = async {
         if state.access.must_have_second_factor(who.user).await? {
-            let text = "Your role needs a second factor.";
+            let text = "You must have a second factor.";
             return Ok(asking(REMOVE, StatusCode::FORBIDDEN, Some(text)));
         }
         state.access.check_code(&recognised(&who), &code).await?;

@@ -40,7 +40,7 @@ pub(crate) fn required(offer: &Offer, next: &str, error: Option<&str>) -> Markup
         "Set up a second factor",
         html! {
             h1 { "Set up a second factor" }
-            p { "People of your role sign in with a code from their phone as well." }
+            p { "You sign in here with a code from your phone as well." }
             @if let Some(error) = error {
                 p.notice.bad role="alert" { (error) }
             }
