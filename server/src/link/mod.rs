@@ -20,7 +20,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{Request, Response};
 use jiff::Timestamp;
-use linkspan_protocol::discovery::DISCOVERY;
+use linkspan_protocol::discovery::{DISCOVERY, bounded};
 use linkspan_protocol::driver::{self, LinkEnd, Role, Settings, Unsent};
 use linkspan_protocol::handshake::{self, HandshakeError};
 use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN};
@@ -51,6 +51,8 @@ use crate::traffic::Traffic;
 
 /// Program and version, as told to gateways.
 pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
+/// What is kept of what a gateway calls itself, in bytes.
+const AGENT_MAX: usize = 100;
 
 /// Silence after which the server asks whether a gateway is there. Longer than the gateway's own [`PING_AFTER`]: as long
 /// as the gateway asks, the server need not, and an idle link costs half.
@@ -201,7 +203,7 @@ impl Gate {
     {
         let peer = from.address;
         let hello = match handshake::await_hello(&mut socket).await {
-            Ok(hello) => hello,
+            Ok(hello) => tamed(hello),
             Err(error) => {
                 self.turn_away_stranger(socket, peer, &error).await;
                 return None;
@@ -374,4 +376,25 @@ fn session_name() -> Option<String> {
 
 fn refused(reason: RefusedReason, text: &str, retry_after_s: Option<u32>) -> Refused {
     Refused { reason, text: text.into(), retry_after_s }
+}
+
+/// What a gateway calls itself is a stranger's text: it is kept, listed and logged.
+fn tamed(hello: Hello) -> Hello {
+    Hello { agent: bounded(&hello.agent, AGENT_MAX), ..hello }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threat_21_what_a_gateway_calls_itself_is_one_short_line() {
+        let agent = format!("linkspan\u{1b}[2J\r\n<script>\u{202e}{}", "x".repeat(60_000));
+        let hello = serde_json::json!({
+            "version": 1, "agent": agent, "name": "site12", "instance": "i", "window": 65_536, "max_streams": 10,
+        });
+        let hello = tamed(serde_json::from_value(hello).unwrap());
+        assert!(hello.agent.len() <= AGENT_MAX && hello.agent.starts_with("linkspan [2J"), "{}", hello.agent);
+        assert!(!hello.agent.chars().any(|c| c.is_control() || c == '\u{202e}'), "{}", hello.agent);
+    }
 }
