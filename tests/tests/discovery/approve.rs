@@ -43,17 +43,33 @@ async fn what_is_found_is_reached_once_it_is_approved_and_not_before_and_whereve
     let lan = Lan::new().unwrap();
     let press = lan.machine_of(MAC, 7, &["192.168.8.7/24"]).unwrap();
     serve_page(&press).unwrap();
-    let services = [("Press".to_owned(), "_http._tcp", 8080, "")];
-    let _avahi = Avahi::publish(&lan.subfolder("press").unwrap(), &press, "press", &services, true).await.unwrap();
     let mut site = Site::new(lan).await.unwrap();
+    let events = site.follow().await.unwrap();
+    let services = [("Press".to_owned(), "_http._tcp", 8080, "")];
+    let folder = site.lan.subfolder("press").unwrap();
+    let _avahi = Avahi::publish(&folder, &press, "press", &services, true).await.unwrap();
 
     let found = site.device(MAC, |one| is_called(one, "press") && one["suggested"] != json!([])).await.unwrap();
     assert_eq!(found["state"], "new", "{found:#}");
     assert_eq!(found["suggested"], json!([{"name": "web", "kind": "http", "port": 8080}]));
     assert_eq!(found["vendor"], "Rockwell Automation");
+    let event = site.event(&events, "devices.discovered").await.unwrap();
+    assert_eq!((&event["gateway"], &event["devices"][0]["key"]), (&json!("site12"), &found["key"]), "{event:#}");
     let by_vendor = site.ask(Method::GET, "discovered?q=rockwell&state=new", &Value::Null).unwrap();
     assert!(by_vendor.text().contains(MAC), "{}", by_vendor.text());
     assert_eq!(site.page("press3").unwrap().status, StatusCode::NOT_FOUND, "reached before it is approved");
+
+    let closer = json!({"targets": [found["key"]]});
+    let asked = site.ask(Method::POST, "gateways/site12/identify", &closer).unwrap();
+    assert_eq!(asked.status, StatusCode::ACCEPTED, "{}", asked.text());
+    let event = site.event(&events, "gateway.identified").await.unwrap();
+    assert_eq!(
+        (&event["looked"], &event["found"], &event["refused"]),
+        (&json!(1), &json!(1), &Value::Null),
+        "{event:#}"
+    );
+    let looked = |one: &Value| one["sources"].as_array().is_some_and(|all| all.contains(&json!("identify")));
+    site.device(MAC, looked).await.unwrap();
 
     let approved = site.approve(&found, json!({"name": "press3", "tags": ["hall 2"]})).await.unwrap();
     assert_eq!(approved["host"], format!("mac:{MAC}"));

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use linkspan_tests::https::{Answer, Https};
+use linkspan_tests::process::Process;
 use linkspan_tests::programs::{Gateway, GatewayConfig, Server, ServerSetup, output_of};
 use linkspan_tests::wait::{PATIENCE, until};
 use serde_json::{Value, json};
@@ -85,6 +86,34 @@ impl Site {
             let answer = self.ask(Method::POST, &path, &wanted)?;
             ensure!(answer.status == StatusCode::ACCEPTED, "{}: {}", answer.status, answer.text());
             Ok(serde_json::from_slice(&answer.body)?)
+        })
+        .await
+    }
+
+    /// Follows the events, as a program does; what has come is the output of the process.
+    pub(crate) async fn follow(&self) -> Result<Process> {
+        let mut command = self.lan.router.command("curl");
+        command.args(["--silent", "--no-buffer", "--cacert"]).arg(self.server.ca_file());
+        let host = self.visitor.console.trim_start_matches("https://");
+        command.args(["--resolve", &format!("{host}:127.0.0.1"), "--header"]);
+        command.arg(format!("Authorization: Bearer {}", self.visitor.token));
+        command.arg(format!("{}/api/v1/events", self.visitor.console));
+        let mut curl = Process::start("events", command, self.lan.folder.path())?;
+        let log = self.lan.folder.path().join("events.log");
+        curl.until("the events", async || {
+            ensure!(std::fs::read_to_string(&log)?.contains("retry:"), "nothing yet");
+            Ok(())
+        })
+        .await?;
+        Ok(curl)
+    }
+
+    /// The data of the first event of that name in what has come, once it has.
+    pub(crate) async fn event(&self, events: &Process, name: &str) -> Result<Value> {
+        until(&format!("the event {name}"), PATIENCE, async || {
+            let output = events.output();
+            let (_, rest) = output.split_once(&format!("event: {name}\ndata: ")).context("it has not come")?;
+            Ok(serde_json::from_str(rest.lines().next().context("no data")?)?)
         })
         .await
     }
