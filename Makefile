@@ -10,7 +10,7 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER := sudo -E
 endif
 
-.PHONY: help demo test check e2e soak fuzz-api bench-audit bench-discovered pictures bench size deny cross routers emulate memory packages ipk apk deb release reproducible boot
+.PHONY: help demo test check e2e soak fuzz-api bench-audit bench-discovered bench-fleet pictures bench size deny cross routers emulate memory packages ipk apk deb release reproducible boot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-audit: ## a million entries in the audit: written, searched, verified
 
 bench-discovered: ## what a thousand gateways have found, 20,000 devices: listed, filtered, searched
 	$(CARGO) test -p linkspan-server --locked --release --lib -- --ignored --nocapture a_thousand_lans
+
+bench-fleet: ## a thousand gateways with twenty devices each: listed, filtered, searched
+	$(CARGO) test -p linkspan-server --locked --release --test routes -- --ignored --nocapture lists_and_searches
 
 pictures: ## the pictures of the README, in docs/images, taken in a real browser
 	@tests/install.sh test

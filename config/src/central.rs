@@ -129,6 +129,44 @@ pub fn shown(text: &str) -> Option<Arc<str>> {
     (sound && part.contains_key("server") == whole.contains_key("server")).then(|| shown.into())
 }
 
+/// All that the file says beside the tables of [`LOCAL_ONLY`], in a form in which neither comments nor the order count. It may
+/// hold passwords: it is there to be compared, and goes nowhere.
+pub(super) fn counting(table: &DeTable<'_>) -> String {
+    let mut text = String::new();
+    let mut keys: Vec<_> = table.iter().filter(|(key, _)| !LOCAL_ONLY.contains(&key.get_ref().as_ref())).collect();
+    keys.sort_by(|(one, _), (other, _)| one.get_ref().cmp(other.get_ref()));
+    for (key, value) in keys {
+        text.push_str(&format!("{:?}=", key.get_ref()));
+        count(value.get_ref(), &mut text);
+    }
+    text
+}
+
+fn count(value: &DeValue<'_>, text: &mut String) {
+    match value {
+        DeValue::Table(table) => {
+            let mut keys: Vec<_> = table.iter().collect();
+            keys.sort_by(|(one, _), (other, _)| one.get_ref().cmp(other.get_ref()));
+            text.push('{');
+            for (key, value) in keys {
+                text.push_str(&format!("{:?}=", key.get_ref()));
+                count(value.get_ref(), text);
+            }
+            text.push('}');
+        }
+        DeValue::Array(items) => {
+            text.push('[');
+            items.iter().for_each(|item| count(item.get_ref(), text));
+            text.push(']');
+        }
+        DeValue::String(value) => text.push_str(&format!("{value:?},")),
+        DeValue::Integer(number) => text.push_str(&format!("{},", number.as_str())),
+        other => {
+            text.push_str(&format!("{},", other.as_bool().map_or("?", |flag| if flag { "true" } else { "false" })))
+        }
+    }
+}
+
 fn same(one: &DeValue<'_>, other: &DeValue<'_>) -> bool {
     match (one, other) {
         (DeValue::Table(one), DeValue::Table(other)) => {
@@ -226,6 +264,22 @@ mod tests {
             "not toml",
         ] {
             assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_counts_is_the_same_in_any_form_and_without_what_stays_here() {
+        let counts = |text: &str| counting(DeTable::parse_recoverable(text).0.get_ref());
+        let one = counts(
+            "# a\nidentity = { name = \"x\" }\nlog = { level = \"info\" }\ndevice = [{ name = \"a\", host = \"h\" }]\n",
+        );
+        let other =
+            counts("[[device]]\nhost = 'h' # b\nname = \"a\"\n[policy]\ncentral = true\n[log]\nlevel = \"info\"\n");
+        assert_eq!(one, other);
+        for edited in
+            ["[log]\nlevel = \"debug\"\n[[device]]\nhost = \"h\"\nname = \"a\"\n", "[log]\nlevel = \"info\"\n", ""]
+        {
+            assert_ne!(counts(edited), one, "{edited}");
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Config {
     pub policy: Policy,
     /// What the server may see of the file; nothing, where that cannot be told apart from what stays here.
     pub shown: Option<Arc<str>>,
+    /// Where nothing is shown: what the file says beside what stays here, to notice that it was edited. It goes nowhere.
+    pub counting: Option<Arc<str>>,
     /// Whether and where devices are looked for.
     pub discovery: Discovery,
     /// What can be reached through this gateway, and nothing else can.
@@ -388,6 +390,7 @@ fn parse(reader: &Reader<'_>) -> Option<Config> {
     let discovery = discovery::discovery(root.section("discovery", "[discovery]"));
     let devices = device::devices(root.sections("device", "[[device]]"), &policy);
     root.finish();
+    let shown = central::shown(reader.text());
     let config = Config {
         file: reader.file.to_owned(),
         warnings: Vec::new(),
@@ -398,7 +401,8 @@ fn parse(reader: &Reader<'_>) -> Option<Config> {
         limits,
         traffic,
         policy,
-        shown: central::shown(reader.text()),
+        counting: shown.is_none().then(|| central::counting(&table).into()),
+        shown,
         discovery,
         devices,
     };

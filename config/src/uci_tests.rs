@@ -46,7 +46,13 @@ fn a_file_of_uci_says_what_the_file_of_toml_says() {
     let root = Root::new();
     let read = root.load(&uci).unwrap();
     let home = root.0.write("linkspan/gateway.toml", &toml);
-    let own = |config: &Config| Config { file: PathBuf::new(), warnings: Vec::new(), shown: None, ..config.clone() };
+    let own = |config: &Config| Config {
+        file: PathBuf::new(),
+        warnings: Vec::new(),
+        shown: None,
+        counting: None,
+        ..config.clone()
+    };
     assert_eq!(own(&read), own(&load(&home).unwrap()));
     assert_eq!(read.shown, None, "what cannot be told apart for sure is not shown to the server");
     assert_eq!(read.status_socket, root.0.0.path().join("linkspan/gateway.sock"));

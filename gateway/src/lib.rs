@@ -128,6 +128,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         started: Instant::now(),
         config: config.subscribe(),
         problems: problems.subscribe(),
+        central: central.clone(),
         link: report.subscribe(),
         forwarder: forwarder.clone(),
         traffic: traffic.clone(),

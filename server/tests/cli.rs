@@ -452,3 +452,57 @@ fn templates_are_written_shown_and_refused_with_the_place_of_what_is_wrong() {
     let audit = ask(&["audit", "list", "--action", "template", "--json", "--dev", dev]);
     assert_eq!(stdout(&audit).matches("template.edit").count(), 4, "{}", stdout(&audit));
 }
+
+#[test]
+fn what_was_found_is_decided_about_from_the_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path().to_str().unwrap();
+    assert_code(&ask(&["gateway", "add", "site12", "--dev", dev]), 0);
+    let nothing = ask(&["discovered", "list", "--json", "--dev", dev]);
+    assert_eq!(stdout(&nothing), "[]\n");
+    for args in [["discovered", "ignore", "7", "--dev", dev], ["discovered", "reset", "7", "--dev", dev]] {
+        let output = ask(&args);
+        assert_code(&output, 67);
+        assert!(stderr(&output).contains("nothing of the number 7"), "{}", stderr(&output));
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let id = runtime.block_on(async {
+        let url = format!("sqlite:{}", dir.path().join("linkspan.db").display());
+        let store = linkspan_server::store::Store::open(&url).await.unwrap();
+        let gateway = store.gateway(&"site12".parse().unwrap()).await.unwrap().unwrap();
+        let machine = serde_json::json!({"key": "mac:02:00:00:00:00:07", "names": ["hmi\u{1b}[2J"], "addresses": ["10.0.0.7"],
+            "present": true, "services": [{"kind": "_http._tcp", "port": 80}]});
+        let device = serde_json::from_value(machine).unwrap();
+        let told = linkspan_server::store::Telling { devices: vec![(device, "hmi".into())], ..Default::default() };
+        store.take_found(gateway.id, &told, jiff::Timestamp::now()).await.unwrap();
+        let document = "# site 12\n".to_owned();
+        let report = linkspan_server::store::ConfigReport {
+            revision: None,
+            sha256: linkspan_server::fleet::sha256(&document),
+            document: Some(document),
+            edited: false,
+            own_only: false,
+            at: jiff::Timestamp::now(),
+        };
+        store.keep_config_report(gateway.id, &report).await.unwrap();
+        let (found, _) = store.found(gateway.tenant, &Default::default(), -1).await.unwrap();
+        store.close().await;
+        found[0].id.to_string()
+    });
+    let listed = ask(&["discovered", "list", "--dev", dev]);
+    assert!(stdout(&listed).contains("new: hmi") && !stdout(&listed).contains('\u{1b}'), "{}", stdout(&listed));
+    assert_code(&ask(&["discovered", "ignore", &id, "--dev", dev]), 0);
+    assert_eq!(stdout(&ask(&["discovered", "list", "--state", "new", "--dev", dev])), "");
+    let approved = ask(&["discovered", "approve", &id, "hmi7", "--tags", "hall-2", "--dev", dev]);
+    assert_code(&approved, 0);
+    assert_eq!(stdout(&approved), "1\n");
+    let document = ask(&["config", "get", "site12", "--dev", dev]);
+    for line in
+        ["# site 12\n", "name = \"hmi7\"\n", "host = \"mac:02:00:00:00:00:07\"\n", "kind = \"http\"\nport = 80\n"]
+    {
+        assert!(stdout(&document).contains(line), "{line}: {}", stdout(&document));
+    }
+    assert_code(&ask(&["discovered", "merge", &id, &id, "--dev", dev]), 65);
+    let audit = ask(&["audit", "list", "--action", "discovered", "--gateway", "site12", "--json", "--dev", dev]);
+    assert_eq!(stdout(&audit).matches("discovered.").count(), 3, "{}", stdout(&audit));
+}

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use linkspan_protocol::message::{ConfigFailed, ConfigState, ConfigTry, GatewayToServer};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use self::kept::{Kept, sha256};
@@ -39,6 +40,26 @@ pub(crate) struct Central {
 struct Base {
     own: Arc<Config>,
     shown: Option<Arc<str>>,
+    /// The revision that is on trial.
+    trying: Option<u64>,
+}
+
+/// How the gateway stands with its configuration, for who stands in front of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// The server's revision that it lives by, or that was edited here since; absent if it is the router's own file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The router's own file was edited since the server's document was put in place: it counts.
+    pub edited: bool,
+    /// The router's owner takes no configuration from the server.
+    pub own_only: bool,
+    /// The revision that is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trying: Option<u64>,
+    /// Why the last one that was sent was not kept: which check failed, and what there is to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 impl Central {
@@ -52,7 +73,7 @@ impl Central {
         kept::drop_trial(&own.file);
         let (config, state, shown) = effective(&own);
         let state = ConfigState { failed: cut_short.or(state.failed.clone()), ..state };
-        let base = Mutex::new(Base { own, shown });
+        let base = Mutex::new(Base { own, shown, trying: None });
         let (orders, came) = (Mutex::default(), Notify::new());
         (Arc::new(Self { state: watch::Sender::new(state), orders, came, base }), config)
     }
@@ -61,7 +82,7 @@ impl Central {
     pub(crate) fn reloaded(&self, own: Config) -> Arc<Config> {
         let own = Arc::new(own);
         let (config, state, shown) = effective(&own);
-        *self.base() = Base { own, shown };
+        *self.base() = Base { own, shown, trying: None };
         self.state.send_replace(state);
         config
     }
@@ -69,6 +90,13 @@ impl Central {
     /// How the gateway stands, and each change of it.
     pub(crate) fn state(&self) -> watch::Receiver<ConfigState> {
         self.state.subscribe()
+    }
+
+    /// How the gateway stands, for who stands in front of it.
+    pub(crate) fn standing(&self) -> ConfigurationStatus {
+        let ConfigState { revision, edited, own_only, failed, .. } = self.state.borrow().clone();
+        let not_kept = failed.map(|failed| format!("{}: {}", failed.check, failed.text));
+        ConfigurationStatus { revision, edited, own_only, trying: self.base().trying, not_kept }
     }
 
     /// The document that the gateway lives by, as far as the server may see it.
@@ -109,7 +137,8 @@ fn effective(own: &Arc<Config>) -> (Arc<Config>, ConfigState, Option<Arc<str>>) 
     let state = ConfigState { sha256: own_sha.clone(), own_only: !own.policy.central, ..ConfigState::default() };
     let alone = |state: ConfigState| (own.clone(), state, own.shown.clone());
     let Some(kept) = kept::read(&kept::place(&own.file)).filter(|_| own.policy.central) else { return alone(state) };
-    if kept.own != own_sha {
+    // Earlier versions noted nothing of a file that cannot be shown.
+    if kept.own != mark(own) && !(own.shown.is_none() && kept.own == own_sha) {
         log::warn!("{} was edited: it counts, and not what the server sent", own.file.display());
         return alone(ConfigState { revision: Some(kept.revision), edited: true, ..state });
     }
@@ -129,6 +158,12 @@ fn effective(own: &Arc<Config>) -> (Arc<Config>, ConfigState, Option<Arc<str>>) 
             alone(ConfigState { failed, ..state })
         }
     }
+}
+
+/// Tells whether the router's own file is still what it was: of what the server may see of it, or of all that counts. It stays
+/// here.
+fn mark(own: &Config) -> String {
+    sha256(own.shown.as_deref().or(own.counting.as_deref()).unwrap_or_default())
 }
 
 /// Reads a document of the server's; which check it fails, and why.
@@ -175,7 +210,7 @@ mod tests {
         }
 
         fn tried(&self, revision: u64) {
-            let own = sha256(config::load(&self.file()).unwrap().shown.as_deref().unwrap());
+            let own = mark(&config::load(&self.file()).unwrap());
             let (order, text) = (format!("order-{revision}"), device(&format!("r{revision}")));
             kept::write_trial(&self.file(), &Kept { revision, order, own, text, intact: true }).unwrap();
         }
@@ -234,6 +269,36 @@ mod tests {
             let (lives_by, state) = done.boot();
             assert_eq!((lives_by.as_str(), state.revision, state.failed), ("r2", Some(2), None), "it is kept");
         }
+    }
+
+    /// Its own document is not told to the server, and still it is noticed that it was edited.
+    #[test]
+    fn a_file_that_cannot_be_shown_is_known_to_be_edited() {
+        let router = Router::new();
+        let hidden = format!(
+            "identity = {{ name = \"site12\", secret_file = \"s\" }}\n[server]\nurl = \"https://a.example\"\n{}",
+            device("own")
+        );
+        fs::write(router.file(), &hidden).unwrap();
+        router.tried(1);
+        kept::keep_trial(&router.file()).unwrap();
+        assert_eq!(router.boot().0, "r1");
+        fs::write(router.file(), format!("# a comment alone\n{hidden}")).unwrap();
+        assert_eq!(router.boot().0, "r1");
+        fs::write(router.file(), hidden.replace("own", "edited")).unwrap();
+        let (lives_by, state) = router.boot();
+        assert_eq!((lives_by.as_str(), state.edited), ("edited", true));
+        assert_eq!(state.sha256, sha256(""), "nothing of it is told");
+        // What an earlier version has kept says nothing about the file.
+        let place = kept::place(&router.file());
+        let text = fs::read_to_string(&place).unwrap();
+        let noted = mark(&config::load(&router.file()).unwrap());
+        let earlier = text.lines().map(|line| match line.strip_prefix("# linkspan own ") {
+            Some(_) => format!("# linkspan own {}\n", sha256("")),
+            None => format!("{line}\n"),
+        });
+        fs::write(&place, earlier.collect::<String>()).unwrap();
+        assert!(noted != sha256("") && router.boot().0 == "r1");
     }
 
     #[test]

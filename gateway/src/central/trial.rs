@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::kept::{self, Kept, sha256};
-use super::{Base, Central, Order, parse};
+use super::{Base, Central, Order, mark, parse};
 use crate::config::Config;
 use crate::forward::Forwarder;
 use crate::link::{self, Report, State};
@@ -68,8 +68,9 @@ impl Trials {
         kept::write_trial(&old.file, &kept).map_err(disk)?;
         let connects = self.report.borrow().connects;
         let deadline = Instant::now() + Duration::from_secs(asked.deadline_s.into()).min(LONGEST);
+        self.central.base().trying = Some(asked.revision);
         self.put_in_place(&new);
-        let links = if link::moved(&old, &new) { connects + 1 } else { connects };
+        let links = if link::another(&old, &new) { connects + 1 } else { connects };
         let mut watched = self.config.subscribe();
         watched.mark_unchanged();
         let ended = tokio::select! {
@@ -79,6 +80,7 @@ impl Trials {
                 return Err(("changed", "the router's own file was read again meanwhile".to_owned()));
             }
         };
+        self.central.base().trying = None;
         match ended.and_then(|()| kept::keep_trial(&old.file).map_err(disk)) {
             Ok(()) => {
                 self.central.base().shown = Some(asked.text.as_str().into());
@@ -111,7 +113,7 @@ impl Trials {
         let kept = Kept {
             revision: asked.revision,
             order: asked.order.clone(),
-            own: sha256(own.shown.as_deref().unwrap_or_default()),
+            own: mark(own),
             text: asked.text.clone(),
             intact: true,
         };

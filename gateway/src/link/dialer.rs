@@ -78,15 +78,15 @@ impl Dialer {
         Ok(Reached { socket, path: Path { server: nth, local, peer } })
     }
 
-    /// Attempts until one succeeds. It may be dropped and called again at any time.
-    pub(super) async fn persist(&mut self, config: &Server) -> Reached {
+    /// Attempts until one succeeds, and tells of those that do not. It may be dropped and called again at any time.
+    pub(super) async fn persist(&mut self, config: &Server, failed: impl Fn(Failure, Duration)) -> Reached {
         loop {
             sleep_until(self.servers.next(Instant::now()).1).await;
             match self.reach(config, |_| {}).await {
                 Ok(reached) => return reached,
                 Err((nth, failure)) => {
                     let wait = self.failed(nth, &failure);
-                    log::debug!("beside the silent link: {failure}; again in {wait:.1?}");
+                    failed(failure, wait);
                 }
             }
         }

@@ -253,13 +253,16 @@ impl Link {
         tokio::select! {
             made = attempt => made.map_err(|(server, failure)| Next::Failed(server, failure)),
             () = outlook.network.changed() => Err(Next::News),
-            () = config_moved(&mut self.config, config) => Err(Next::Redial),
+            () = config_moved(&mut self.config, config) => Err(match moved(config, &self.config.borrow()) {
+                true => Next::Redial,
+                false => Next::News,
+            }),
             () = leaves(&mut self.phase, Phase::Running) => Err(Next::Stop),
         }
     }
 
     /// Serves a link, with all that is noted at its begin and end.
-    async fn stay(&mut self, made: Box<Made>, config: &Config, lasting: &mut Lasting) -> Next {
+    async fn stay(&mut self, made: Box<Made>, config: &Arc<Config>, lasting: &mut Lasting) -> Next {
         let Made { socket, path, hello, welcome, round_trip } = *made;
         if let Err(failure) = self.tls.told(welcome.time) {
             return Next::Failed(path.server, failure);
@@ -293,7 +296,7 @@ impl Link {
                 report.refused.clear();
             }
         });
-        let (next, superseded) = self.serve(joined, (path, &welcome), lasting).await;
+        let (next, superseded) = self.serve(joined, (path, &welcome), config, lasting).await;
         if lasting.held.link_ended() {
             log::info!("the session waits for the next link");
         }
@@ -377,13 +380,27 @@ fn closed(close: &Close) -> Failure {
     Failure::new(Step::Link, format!("closed by the server: {text}"), advice).with_retry(retry)
 }
 
+/// Whether the new configuration leads to another session: to another server, or one that is trusted for another reason, as
+/// somebody else, or with other bounds. What is open then ends.
+fn moved(old: &Config, new: &Config) -> bool {
+    !old.server.all().eq(new.server.all())
+        || old.server.trust != new.server.trust
+        || old.identity != new.identity
+        || old.limits.max_streams != new.limits.max_streams
+}
+
+/// Whether the new configuration leads another way to the same servers: the session goes on over the new link.
+fn rerouted(old: &Config, new: &Config) -> bool {
+    old.server.proxy != new.server.proxy || old.server.congestion != new.server.congestion
+}
+
 /// Whether the new configuration leads to another link.
-pub(crate) fn moved(old: &Config, new: &Config) -> bool {
-    old.server != new.server || old.identity != new.identity || old.limits.max_streams != new.limits.max_streams
+pub(crate) fn another(old: &Config, new: &Config) -> bool {
+    moved(old, new) || rerouted(old, new)
 }
 
 async fn config_moved(config: &mut watch::Receiver<Arc<Config>>, old: &Config) {
-    if config.wait_for(|new| moved(old, new)).await.is_err() {
+    if config.wait_for(|new| another(old, new)).await.is_err() {
         std::future::pending().await
     }
 }

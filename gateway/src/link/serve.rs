@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dialer::{Path, Reached};
 use super::session::{Held, Joined};
-use super::{Failure, Keepalive, Lasting, Link, Next, Outlook, Retry, Step, closed, introduce, leaves, moved};
+use super::{
+    Failure, Keepalive, Lasting, Link, Next, Outlook, Report, Retry, Step, closed, introduce, leaves, moved, rerouted,
+};
 use crate::Phase;
 use crate::central::Order;
 use crate::config::{Config, TargetHost};
@@ -32,6 +34,8 @@ const SPAN_UNTOLD: Duration = Duration::from_secs(80);
 struct Stay {
     handle: LinkHandle,
     path: Path,
+    /// What the link was made by.
+    made: Arc<Config>,
     served: Arc<Config>,
     /// What comes next, if this end closes the link.
     planned: Option<Next>,
@@ -60,8 +64,22 @@ enum Turn {
 }
 
 impl Stay {
-    fn is_suspect(&self) -> bool {
-        (self.homeless || self.handle.pulse().suspect) && self.planned.is_none()
+    /// Whether another link is to be made beside this one.
+    fn wants_another(&self) -> bool {
+        (self.homeless || self.handle.pulse().suspect || self.is_rerouted()) && self.planned.is_none()
+    }
+
+    /// The configuration leads another way to the same server.
+    fn is_rerouted(&self) -> bool {
+        rerouted(&self.made, &self.served)
+    }
+
+    fn says_why(&self) {
+        if self.is_rerouted() {
+            log::info!("the configuration leads another way to the server: another link is made beside this one");
+        } else {
+            log::info!("the link is silent: another one is made beside it");
+        }
     }
 }
 
@@ -71,6 +89,7 @@ impl Link {
         &mut self,
         joined: Joined,
         (path, welcome): (Path, &Welcome),
+        made: &Arc<Config>,
         lasting: &mut Lasting,
     ) -> (Next, bool) {
         let Lasting { dialer, outlook, held, .. } = lasting;
@@ -94,6 +113,7 @@ impl Link {
         let mut stay = Stay {
             handle,
             path,
+            made: made.clone(),
             served,
             planned: None,
             homeless: false,
@@ -112,11 +132,12 @@ impl Link {
             if std::mem::take(&mut stay.news) {
                 dialer.news();
             }
-            let turn = if stay.is_suspect() {
-                log::info!("the link is silent: another one is made beside it");
+            let turn = if stay.wants_another() {
+                stay.says_why();
                 dialer.servers.suspect();
-                let server = stay.served.server.clone();
-                self.live(&mut stay, driver.as_mut(), pin!(dialer.persist(&server)), (outlook, held)).await
+                let (report, server) = (stay.is_rerouted().then(|| self.report.clone()), stay.served.server.clone());
+                let beside = dialer.persist(&server, |failure, wait| failed_beside(report.as_ref(), failure, wait));
+                self.live(&mut stay, driver.as_mut(), pin!(beside), (outlook, held)).await
             } else {
                 dialer.servers.calm();
                 self.live(&mut stay, driver.as_mut(), pin!(pending()), (outlook, held)).await
@@ -144,7 +165,7 @@ impl Link {
         D: Future<Output = LinkEnd>,
         R: Future<Output = Reached>,
     {
-        let suspect = stay.is_suspect();
+        let wanted = stay.wants_another();
         loop {
             tokio::select! {
                 end = &mut driver => return Turn::Ended(end),
@@ -156,7 +177,7 @@ impl Link {
                         self.keep_awake(stay, span);
                         outlook.uplinks.save(false);
                     }
-                    if stay.is_suspect() != suspect {
+                    if stay.wants_another() != wanted {
                         return Turn::Mood;
                     }
                 }
@@ -182,7 +203,10 @@ impl Link {
                     }
                 }
                 Ok(()) = stay.outcomes.changed() => tell_outcome(stay),
-                Ok(()) = self.config.changed(), if stay.planned.is_none() => self.reconfigure(stay, held),
+                Ok(()) = self.config.changed(), if stay.planned.is_none() => {
+                    self.reconfigure(stay, held);
+                    return Turn::Mood;
+                }
                 () = reaches(&mut self.phase, Phase::Stopping), if !matches!(stay.planned, Some(Next::Stop)) => {
                     stay.handle.close(&close(CloseReason::Stopping, "the gateway stops"));
                     stay.planned = Some(Next::Stop);
@@ -359,6 +383,16 @@ fn tell_traffic(handle: &LinkHandle, told: Option<&GatewayToServer>) {
     {
         log::debug!("the data used was not told: {e}");
     }
+}
+
+/// No link could be made beside the one that is. Where the configuration asks for it, somebody wants to know.
+fn failed_beside(report: Option<&watch::Sender<Report>>, failure: Failure, wait: Duration) {
+    let Some(report) = report else {
+        log::debug!("beside the silent link: {failure}; again in {wait:.1?}");
+        return;
+    };
+    log::warn!("the way that the configuration leads: {failure}; again in {wait:.1?}");
+    report.send_modify(|report| report.last_failure = Some((failure, Instant::now())));
 }
 
 fn close(reason: CloseReason, text: &str) -> Close {

@@ -12,3 +12,4 @@ pub use self::socket::{AskError, Told, ask};
 
 pub(crate) use self::snapshot::Sources;
 pub(crate) use self::socket::{ClaimError, Socket};
+pub use crate::central::ConfigurationStatus;

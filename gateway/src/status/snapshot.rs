@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::central::{Central, ConfigurationStatus};
 use crate::config::{Config, Device, Service};
 use crate::forward::Forwarder;
 use crate::inventory::Inventory;
@@ -26,6 +27,9 @@ pub struct Snapshot {
     pub config_file: String,
     /// What is wrong with the configuration file; after a reload that failed, an older content is in use.
     pub config_problems: Vec<String>,
+    /// Where the configuration comes from.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
     /// Since the start.
     pub uptime_s: u64,
     /// The link to the server.
@@ -274,6 +278,7 @@ pub(crate) struct Sources {
     pub(crate) started: Instant,
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) problems: watch::Receiver<Vec<String>>,
+    pub(crate) central: Arc<Central>,
     pub(crate) link: watch::Receiver<Report>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) traffic: Arc<Traffic>,
@@ -291,6 +296,7 @@ impl Sources {
             name: config.identity.name.to_string(),
             config_file: config.file.display().to_string(),
             config_problems: self.problems.borrow().clone(),
+            configuration: self.central.standing(),
             uptime_s: self.started.elapsed().as_secs(),
             link: link(&config, &report),
             streams: StreamStatus {

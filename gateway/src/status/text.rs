@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use linkspan_protocol::text::size;
 
+use crate::central::ConfigurationStatus;
+
 use super::snapshot::{
     DataStatus, DeviceStatus, DiscoveryStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus,
     ServiceStatus, Snapshot,
@@ -20,6 +22,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let Snapshot { name, version, config_file, .. } = snapshot;
     writeln!(page, "{name}, linkspan-gateway {version}, up {}, {config_file}", span(snapshot.uptime_s))?;
+    write_configuration(page, &snapshot.configuration)?;
     write_link(page, &snapshot.link)?;
     let streams = &snapshot.streams;
     let (up, down) = (size(streams.bytes_up), size(streams.bytes_down));
@@ -35,6 +38,29 @@ fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     }
     writeln!(page, "{}", if snapshot.devices.is_empty() { "No devices" } else { "Devices:" })?;
     snapshot.devices.iter().try_for_each(|device| write_device(page, device))
+}
+
+fn write_configuration(page: &mut String, configuration: &ConfigurationStatus) -> fmt::Result {
+    match configuration {
+        ConfigurationStatus { own_only: true, .. } => {
+            write!(page, "Configuration: this router's own file alone ([policy])")?
+        }
+        ConfigurationStatus { edited: true, revision: Some(number), .. } => {
+            write!(page, "Configuration: edited on this router since the server's revision {number}")?;
+        }
+        ConfigurationStatus { revision: Some(number), .. } => {
+            write!(page, "Configuration: the server's revision {number}")?
+        }
+        ConfigurationStatus { revision: None, .. } => write!(page, "Configuration: this router's own file")?,
+    }
+    match configuration.trying {
+        Some(number) => writeln!(page, "; revision {number} is on trial")?,
+        None => writeln!(page)?,
+    }
+    configuration.not_kept.iter().try_for_each(|why| {
+        let why = why.replace('\n', "\n    ");
+        writeln!(page, "  what the server sent last was not kept: {why}")
+    })
 }
 
 fn write_link(page: &mut String, link: &LinkStatus) -> fmt::Result {
@@ -222,6 +248,12 @@ mod tests {
             name: "site12".into(),
             config_file: "/etc/gw.toml".into(),
             config_problems: vec!["gw.toml:1:1: bad".into()],
+            configuration: ConfigurationStatus {
+                revision: Some(7),
+                trying: Some(9),
+                not_kept: Some("devices: reachable before and not any more: plc1".into()),
+                ..ConfigurationStatus::default()
+            },
             uptime_s: 61,
             link: link(),
             streams: StreamStatus { open: 1, max: 256, bytes_up: 2000, bytes_down: 10 },
@@ -244,6 +276,8 @@ mod tests {
         };
         let expected = "\
 site12, linkspan-gateway 1.2.3, up 1 min 1 s, /etc/gw.toml
+Configuration: the server's revision 7; revision 9 is on trial
+  what the server sent last was not kept: devices: reachable before and not any more: plc1
 Not connected to remote.example.com:443 through the proxy proxy:3128 for 2 s, next attempt in 5 s; 7 reconnects
 Idle: ≈ 1.4 MB/month; asks after 6 min 40 s of silence on wwan0 10.64, and learns how long the line may be silent
 Last error 3 s ago: TLS: expired

@@ -15,7 +15,7 @@ use super::{ConsoleState, Named, Problem, Strict};
 use crate::access::Permission;
 use crate::audit::Action;
 use crate::fleet::{self, NewDevice, NewService, NotStaged};
-use crate::store::{Found, FoundState};
+use crate::store::Found;
 
 /// Bounds of gateway.toml.
 const DESCRIPTION_MAX: usize = 255;
@@ -66,18 +66,7 @@ pub(super) async fn approve(
     let (Signed(who), From(origin)) = by;
     let found = theirs(&state, &who, id, Permission::DeviceEdit).await?;
     let device = device(&found, sent)?;
-    if let Some(other) = state.store.device(&device.name).await?
-        && (other.gateway != found.gateway || found.device.as_ref() != Some(&device.name))
-    {
-        return Err(Problem::conflict("This name is taken on the server; choose another one."));
-    }
-    let author = who.name.as_str();
-    let comment = format!("{} was found and approved", device.name);
-    let words = (author, comment.as_str());
-    let revision =
-        fleet::stage_device(&state.store, (found.tenant, found.gateway), &device, words).await.map_err(not_staged)?;
-    let rollout = fleet::apply(&state.store, found.tenant, (found.gateway, revision), words).await?;
-    state.store.decide_found(id, FoundState::Approved, Some(&device.name)).await?;
+    let (revision, rollout) = fleet::approve(&state.store, &found, &device, &who.name).await.map_err(not_staged)?;
     let services: Vec<_> = device.services.iter().map(|one| format!("{}:{}", one.name, one.port)).collect();
     let entry = entry(Action::DISCOVERED_APPROVE, &who, &found).from(&origin);
     let entry = entry.with("device", device.name.to_string()).with("host", device.host.clone());
@@ -111,14 +100,8 @@ fn device(found: &Found, sent: ApprovalSent) -> Result<NewDevice, Problem> {
         }
         services.push(NewService { name, kind, port: one.port });
     }
-    let host = host(found).ok_or_else(|| Problem::conflict("The device has no address now."))?;
+    let host = fleet::host_of(found).ok_or_else(|| Problem::conflict("The device has no address now."))?;
     Ok(NewDevice { name: sent.name, description: sent.description, tags: sent.tags, host, services })
-}
-
-/// By what the gateway finds it again: its Ethernet address, wherever it is; else its address.
-fn host(found: &Found) -> Option<String> {
-    let key = &found.report.key;
-    if key.starts_with("mac:") { Some(key.clone()) } else { found.report.addresses.first().cloned() }
 }
 
 fn not_staged(error: NotStaged) -> Problem {

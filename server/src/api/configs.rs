@@ -480,7 +480,7 @@ fn refused(error: &NotStaged) -> Problem {
     match error {
         NotStaged::Problems(_) | NotStaged::NotAdded(_) => Problem::unprocessable(text),
         NotStaged::Changed => Problem::new(Kind::Changed, text),
-        NotStaged::Unknown | NotStaged::Edited | NotStaged::OwnOnly => Problem::conflict(text),
+        NotStaged::Unknown | NotStaged::Edited | NotStaged::OwnOnly | NotStaged::NameTaken => Problem::conflict(text),
         NotStaged::Store(error) => {
             tracing::error!(error = error.in_full(), "the database failed");
             Problem::internal("The server cannot read or write its data.")

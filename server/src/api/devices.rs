@@ -3,18 +3,21 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use linkspan_protocol::id::DeviceName;
+use linkspan_protocol::id::{DeviceName, GatewayName};
 use linkspan_protocol::message::ServiceKind;
-use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::{IntoParams, ToSchema};
 
 use super::session::rfc3339;
 use super::signed::Signed;
-use super::{Asked, ConsoleState, Cursor, Named, Paged, Problem, page};
+use super::{Asked, ConsoleState, Cursor, Kind, Limit, Named, Problem};
 use crate::access::{Permission, Principal, Target};
 use crate::edge::doors::Purpose;
 use crate::porter::degrees;
-use crate::store::{Device, StoreError};
+use crate::store::{Device, Gateway, Search, StoreError};
+
+/// Longest text that is searched for.
+const TEXT_MAX: usize = 100;
 
 /// A device as it is shown.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -66,6 +69,51 @@ pub struct GatewayView {
     pub since: Option<Timestamp>,
     /// Program and version, as it said itself.
     pub agent: Option<String>,
+    /// Words to group gateways by.
+    pub tags: Vec<String>,
+}
+
+/// Which devices are shown.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DevicesWanted {
+    /// With this in name, description, a tag, or the name of the gateway.
+    #[param(max_length = 100)]
+    q: Option<String>,
+    /// With this tag.
+    #[param(max_length = 100)]
+    tag: Option<String>,
+    /// Of this gateway alone.
+    #[param(value_type = Option<String>)]
+    gateway: Option<GatewayName>,
+    /// How many entries at most.
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+    /// `next` of the page before.
+    #[param(inline)]
+    cursor: Option<Cursor>,
+}
+
+/// Which gateways are shown.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GatewaysWanted {
+    /// With this in the name.
+    #[param(max_length = 100)]
+    q: Option<String>,
+    /// With this tag.
+    #[param(max_length = 100)]
+    tag: Option<String>,
+    /// How many entries at most.
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+    /// `next` of the page before.
+    #[param(inline)]
+    cursor: Option<Cursor>,
 }
 
 /// Devices one may see.
@@ -84,16 +132,39 @@ pub(super) struct Gateways {
     next: Option<Cursor>,
 }
 
-/// All devices one may see, by name.
-#[utoipa::path(get, path = "/api/v1/devices", params(Paged), responses((status = 200, body = Devices)))]
+/// The devices one may see, by name: all, or those that are looked for.
+#[utoipa::path(get, path = "/api/v1/devices", params(DevicesWanted), responses((status = 200, body = Devices)))]
 pub(super) async fn list(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
-    Asked(asked): Asked<Paged>,
+    Asked(asked): Asked<DevicesWanted>,
 ) -> Result<Json<Devices>, Problem> {
-    let all = visible(&state, &who).await?;
-    let (devices, next) = page("devices", &asked, all, |device| device.name.clone())?;
+    const LIST: &str = "devices";
+    let mut search = search(asked.q, asked.tag)?;
+    if let Some(name) = &asked.gateway {
+        let found = state.store.gateway(name).await?.filter(|gateway| gateway.tenant == who.tenant);
+        let Some(found) = found else { return Ok(Json(Devices { devices: Vec::new(), next: None })) };
+        search.gateway = Some(found.id);
+    }
+    let limit = asked.limit.get();
+    let mut after = Some(asked.cursor.map_or(Ok(String::new()), |cursor| cursor.key(LIST))?);
+    let mut seen: Vec<Device> = Vec::new();
+    while let Some(from) = after.filter(|_| seen.len() <= limit) {
+        let (some, last) = state.store.devices_page(who.tenant, &search, &from).await?;
+        seen.extend(some.into_iter().filter(|device| who.may(Permission::DeviceSee, &device.target())));
+        after = last;
+    }
+    let next = (seen.len() > limit).then(|| Cursor::after(LIST, &seen[limit - 1].report.name));
+    let devices = seen.iter().take(limit).map(|device| view(&state, &who, device)).collect();
     Ok(Json(Devices { devices, next }))
+}
+
+fn search(text: Option<String>, tag: Option<String>) -> Result<Search, Problem> {
+    let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.chars().count() > TEXT_MAX);
+    if long(&text) || long(&tag) {
+        return Err(Problem::new(Kind::BadRequest, "What is searched for has at most 100 characters."));
+    }
+    Ok(Search { gateway: None, tag, text: text.filter(|text| !text.is_empty()) })
 }
 
 /// One device. One that may not be seen does not exist.
@@ -109,23 +180,36 @@ pub(super) async fn one(
     device.map(|device| Json(view(&state, &who, &device))).ok_or_else(Problem::not_found)
 }
 
-/// The gateways one may see, by name.
-#[utoipa::path(get, path = "/api/v1/gateways", params(Paged), responses((status = 200, body = Gateways)))]
+/// The gateways one may see, by name: all, or those that are looked for.
+#[utoipa::path(get, path = "/api/v1/gateways", params(GatewaysWanted), responses((status = 200, body = Gateways)))]
 pub(super) async fn gateways(
     State(state): State<ConsoleState>,
     Signed(who): Signed,
-    Asked(asked): Asked<Paged>,
+    Asked(asked): Asked<GatewaysWanted>,
 ) -> Result<Json<Gateways>, Problem> {
-    let all = state.store.gateways().await?.into_iter();
-    let seen = all
-        .filter(|gateway| gateway.tenant == who.tenant)
-        .filter(|gateway| who.may(Permission::GatewaySee, &Target::Gateway(gateway.tenant, gateway.id)));
-    let all = seen.map(|gateway| {
+    const LIST: &str = "gateways";
+    let (search, limit) = (search(asked.q, asked.tag)?, asked.limit.get());
+    let mut after = Some(asked.cursor.map_or(Ok(String::new()), |cursor| cursor.key(LIST))?);
+    let sees = |gateway: &Gateway| who.may(Permission::GatewaySee, &Target::Gateway(gateway.tenant, gateway.id));
+    let mut seen: Vec<Gateway> = Vec::new();
+    while let Some(from) = after.filter(|_| seen.len() <= limit) {
+        let (some, last) = state.store.gateways_page(who.tenant, &search, &from).await?;
+        seen.extend(some.into_iter().filter(sees));
+        after = last;
+    }
+    let next = (seen.len() > limit).then(|| Cursor::after(LIST, &seen[limit - 1].name));
+    let mut tags = state.store.gateway_tags(who.tenant).await?;
+    let gateways = seen.into_iter().take(limit).map(|gateway| {
         let here = (state.online)(gateway.id);
-        let since = here.or(gateway.last_seen);
-        GatewayView { name: gateway.name.to_string(), online: here.is_some(), since, agent: gateway.agent }
+        GatewayView {
+            name: gateway.name.to_string(),
+            online: here.is_some(),
+            since: here.or(gateway.last_seen),
+            agent: gateway.agent,
+            tags: tags.remove(&gateway.id).unwrap_or_default(),
+        }
     });
-    let (gateways, next) = page("gateways", &asked, all, |gateway| gateway.name.clone())?;
+    let gateways = gateways.collect();
     Ok(Json(Gateways { gateways, next }))
 }
 

@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod config;
 mod data;
+mod discovered;
 mod enrolment;
 mod gateway;
 mod ldap;
@@ -80,6 +81,11 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         command: config::Command,
+    },
+    /// Devices that gateways have found on their LANs.
+    Discovered {
+        #[command(subcommand)]
+        command: discovered::Command,
     },
     /// Keys with which many routers may ask to become gateways.
     ProvisioningKey {
@@ -248,6 +254,7 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::User { command } => user::answer(&place.config()?, &place.store().await?, command).await,
         Command::Gateway { command } => gateway::answer(place, command).await,
         Command::Config { command } => config::answer(&place.store().await?, command).await,
+        Command::Discovered { command } => discovered::answer(&place.store().await?, command).await,
         Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
         Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
         Command::Role { command } => rights::roles(&place.store().await?, command).await,

@@ -5,7 +5,8 @@ use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 use linkspan_server::store::{Concerned, TenantName};
 
 use super::{
-    Command, Exit, Place, UNAVAILABLE, config, enrolment, gateway, rights, template, tenant, token, user, visit,
+    Command, Exit, Place, UNAVAILABLE, config, discovered, enrolment, gateway, rights, template, tenant, token, user,
+    visit,
 };
 
 /// The entry of a command; none for those that only look.
@@ -14,6 +15,7 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::User { command } => user(command)?,
         Command::Gateway { command } => gateway(command)?,
         Command::Config { command } => config(command)?,
+        Command::Discovered { command } => discovered(command)?,
         Command::ProvisioningKey { command } => key(command)?,
         Command::Enrolment { command } => enrolment(command)?,
         Command::Tenant { command } => tenant(command)?,
@@ -52,6 +54,19 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
 pub(super) async fn settled(place: &Place, command: &Command, entry: Entry) -> Entry {
     // What keeps the database from being opened is told by the command itself.
     let Ok(store) = place.store().await else { return entry };
+    if let Command::Discovered { command } = command {
+        let found = match command.decides() {
+            Some(id) => store.found_one(id).await.ok().flatten(),
+            None => None,
+        };
+        store.close().await;
+        return match found {
+            Some(found) => {
+                entry.on(Target::gateway(&found.gateway_name)).within(found.tenant).with("key", found.report.key)
+            }
+            None => entry,
+        };
+    }
     let tenant = match organisation(command) {
         Some(name) => store.tenant_named(name).await.map(|found| found.map(|tenant| tenant.id)),
         None => store.tenant_concerned(concerned(command)).await,
@@ -175,6 +190,18 @@ fn config(command: &config::Command) -> Option<(Action, Target)> {
         Get { .. } | Diff { .. } | Status { .. } => return None,
     };
     Some((action, Target::gateway(name)))
+}
+
+fn discovered(command: &discovered::Command) -> Option<(Action, Target)> {
+    use discovered::Command::{Approve, Ignore, List, Merge, Reset};
+    let action = match command {
+        Approve { .. } => Action::DISCOVERED_APPROVE,
+        Ignore { .. } => Action::DISCOVERED_IGNORE,
+        Reset { .. } => Action::DISCOVERED_RESET,
+        Merge { .. } => Action::DISCOVERED_MERGE,
+        List { .. } => return None,
+    };
+    command.decides().map(|id| (action, Target::new("discovered", id)))
 }
 
 fn gateway(command: &gateway::Command) -> Option<(Action, Target)> {

@@ -1,5 +1,6 @@
 //! What gateways should be against what they are: revisions of their configurations, and the way there.
 
+mod approval;
 mod document;
 mod drive;
 mod template;
@@ -14,6 +15,7 @@ use linkspan_protocol::id::GatewayName;
 use ring::digest::{SHA256, digest};
 use tokio::sync::Notify;
 
+pub use self::approval::{approve, host_of, suggested};
 pub use self::document::{NewDevice, NewService, NotAdded, diff, with_device};
 pub use self::template::{
     Applied, Asked, Group, NotApplied, Outcome, Preview, Value, Values, apply_template, check_template, own_part,
@@ -64,6 +66,9 @@ pub enum NotStaged {
     /// The owner wants nothing from the server.
     #[error("the router's owner takes no configuration from the server ([policy] central = false)")]
     OwnOnly,
+    /// Another device has the name.
+    #[error("this name is taken on the server; choose another one")]
+    NameTaken,
     /// The device does not fit in.
     #[error(transparent)]
     NotAdded(#[from] NotAdded),

@@ -58,7 +58,8 @@ impl Device {
 }
 
 /// Columns of a device and its gateway.
-type Row = (i64, i64, String, Option<i64>, String);
+pub(super) type Row = (i64, i64, String, Option<i64>, String);
+pub(super) const COLUMNS: &str = "g.tenant_id, g.id, g.name, g.last_seen, d.report";
 
 impl Store {
     /// Replaces a gateway's devices. Those that cannot be taken are told with the reason, which does not say whose a
@@ -129,7 +130,7 @@ impl Store {
     }
 }
 
-fn device((tenant, gateway, name, last_seen, report): Row) -> Result<Device, StoreError> {
+pub(super) fn device((tenant, gateway, name, last_seen, report): Row) -> Result<Device, StoreError> {
     Ok(Device {
         tenant: TenantId(tenant),
         gateway: GatewayId(gateway),

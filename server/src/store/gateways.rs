@@ -38,8 +38,8 @@ pub struct Seen {
 }
 
 /// Columns of a gateway.
-type Row = (i64, i64, String, Option<String>, Option<i64>, i64);
-const COLUMNS: &str = "id, tenant_id, name, agent, last_seen, created";
+pub(super) type Row = (i64, i64, String, Option<String>, Option<i64>, i64);
+pub(super) const COLUMNS: &str = "id, tenant_id, name, agent, last_seen, created";
 
 impl Store {
     /// Adds a gateway to the default tenant; it proves itself with a shared secret. None if the name is taken.
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-fn gateway((id, tenant, name, agent, last_seen, created): Row) -> Result<Gateway, StoreError> {
+pub(super) fn gateway((id, tenant, name, agent, last_seen, created): Row) -> Result<Gateway, StoreError> {
     Ok(Gateway {
         id: GatewayId(id),
         tenant: TenantId(tenant),

@@ -3,6 +3,7 @@
 
 mod audit;
 mod configs;
+mod crowd;
 mod events;
 mod gateways;
 mod house;

@@ -102,6 +102,28 @@ async fn a_configuration_is_written_at_the_server_and_streams_that_stay_allowed_
     held.send(b"two").await.unwrap();
     assert_eq!(held.receive_exactly(3).await.unwrap(), b"two", "the same stream as before the change");
 
+    // Another way to the same server: a new link takes the streams over.
+    let url = own.lines().find(|line| line.starts_with("url")).unwrap();
+    world
+        .set(&both.replace(
+            url,
+            &format!(
+                "{url}
+congestion = \"reno\""
+            ),
+        ))
+        .unwrap();
+    world.apply(&[]).unwrap();
+    assert_eq!(world.ended().await.unwrap()["state"], "kept");
+    held.send(b"six").await.unwrap();
+    assert_eq!(held.receive_exactly(3).await.unwrap(), b"six", "the same stream over another link");
+    let status = world.status().unwrap();
+    assert_eq!(
+        (&status["configuration"]["revision"], &status["link"]["reconnects"]),
+        (&2.into(), &1.into()),
+        "{status}"
+    );
+
     world.set(&with_device(&own.replace("plc1", "cam2"), "cam1", cam.address)).unwrap();
     world.apply(&[]).unwrap();
     assert_eq!(world.ended().await.unwrap()["state"], "kept");
