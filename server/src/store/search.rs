@@ -54,7 +54,7 @@ impl Store {
         if let Some(word) = search.tag.as_deref().and_then(plain) {
             sql.push(" AND LOWER(d.report) LIKE ").push_bind(format!("%\"{word}\"%"));
         }
-        if let Some(word) = search.text.as_deref().and_then(plain) {
+        if let Some(word) = search.text.as_deref().and_then(part) {
             sql.push(" AND (LOWER(d.report) LIKE ").push_bind(format!("%{word}%"));
             sql.push(" OR g.name LIKE ").push_bind(format!("%{word}%")).push(")");
         }
@@ -99,6 +99,12 @@ impl Store {
         let finds = |name: &GatewayName| text.finds(&[name.as_str()], &[]);
         Ok((all.into_iter().filter(|gateway| finds(&gateway.name)).collect(), last))
     }
+}
+
+/// The longest part of a text that means itself in a pattern and in JSON, in small letters.
+fn part(text: &str) -> Option<String> {
+    let odd = |c: char| plain(c.encode_utf8(&mut [0; 4])).is_none();
+    text.split(odd).max_by_key(|part| part.len()).and_then(plain)
 }
 
 /// A word that means itself in a pattern and in JSON, in small letters.

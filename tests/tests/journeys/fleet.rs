@@ -132,7 +132,7 @@ congestion = \"reno\""
     assert_eq!(new.receive_exactly(3).await.unwrap(), b"cam");
 
     world.gateway.restart().unwrap();
-    world.stands("revision 2 after a power cut", |running| running["revision"] == 2).await.unwrap();
+    world.stands("revision 3 after a power cut", |running| running["revision"] == 3).await.unwrap();
     let shown = world.running().await.unwrap();
     assert!(shown.contains("cam2"), "{shown}");
 }
