@@ -100,13 +100,12 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let problems = watch::Sender::new(config.warnings.iter().map(ToString::to_string).collect());
     let config = watch::Sender::new(config);
     let (phase, report) = (watch::Sender::new(Phase::Running), watch::Sender::new(link::Report::default()));
-    let traffic = Arc::new(Traffic::new(config.subscribe()));
+    let (mut supervisor, traffic) = (Supervisor::new(), Arc::new(Traffic::new(config.subscribe())));
     let (inventory, desk) = (Arc::new(Inventory::load(config.borrow().discovery.file.clone())), Arc::default());
     let (discovery, names) = look_around(config.subscribe(), inventory.clone(), Arc::clone(&desk));
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), names, traffic.clone()));
 
     let tls = Arc::new(link::TlsMemory::new(Arc::new(Clock::new(Clock::file_of(&config.borrow().file)))));
-    let mut supervisor = Supervisor::new();
     let link = Link {
         config: config.subscribe(),
         phase: phase.subscribe(),

@@ -74,12 +74,15 @@ impl Stay {
         rerouted(&self.made, &self.served)
     }
 
-    fn says_why(&self) {
-        if self.is_rerouted() {
+    /// Says why another link is made; whether the configuration asks for it.
+    fn says_why(&self) -> bool {
+        let rerouted = self.is_rerouted();
+        if rerouted {
             log::info!("the configuration leads another way to the server: another link is made beside this one");
         } else {
             log::info!("the link is silent: another one is made beside it");
         }
+        rerouted
     }
 }
 
@@ -133,9 +136,8 @@ impl Link {
                 dialer.news();
             }
             let turn = if stay.wants_another() {
-                stay.says_why();
                 dialer.servers.suspect();
-                let (report, server) = (stay.is_rerouted().then(|| self.report.clone()), stay.served.server.clone());
+                let (report, server) = (stay.says_why().then(|| self.report.clone()), stay.served.server.clone());
                 let beside = dialer.persist(&server, |failure, wait| failed_beside(report.as_ref(), failure, wait));
                 self.live(&mut stay, driver.as_mut(), pin!(beside), (outlook, held)).await
             } else {

@@ -231,8 +231,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_page_tells_what_is_wrong_and_what_to_do() {
+    fn device() -> DeviceStatus {
         let service = |last_ago_s, last_error: Option<&str>| ServiceStatus {
             name: "web".into(),
             kind: "http".into(),
@@ -242,28 +241,32 @@ mod tests {
             last_error: last_error.map(Into::into),
         };
         let services = vec![service(None, None), service(Some(3), None), service(Some(3), Some("refused"))];
+        DeviceStatus { name: "plc1".into(), host: "10.0.0.1".into(), refused: Some("taken".into()), services }
+    }
+
+    fn configuration() -> ConfigurationStatus {
+        ConfigurationStatus {
+            revision: Some(7),
+            trying: Some(9),
+            not_kept: Some("devices: reachable before and not any more: plc1".into()),
+            ..ConfigurationStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_page_tells_what_is_wrong_and_what_to_do() {
         let worker = WorkerReport { name: "link".into(), done: false, restarts: 1, last_error: Some("bug".into()) };
         let snapshot = Snapshot {
             version: "1.2.3".into(),
             name: "site12".into(),
             config_file: "/etc/gw.toml".into(),
             config_problems: vec!["gw.toml:1:1: bad".into()],
-            configuration: ConfigurationStatus {
-                revision: Some(7),
-                trying: Some(9),
-                not_kept: Some("devices: reachable before and not any more: plc1".into()),
-                ..ConfigurationStatus::default()
-            },
+            configuration: configuration(),
             uptime_s: 61,
             link: link(),
             streams: StreamStatus { open: 1, max: 256, bytes_up: 2000, bytes_down: 10 },
             data: data(),
-            devices: vec![DeviceStatus {
-                name: "plc1".into(),
-                host: "10.0.0.1".into(),
-                refused: Some("taken".into()),
-                services,
-            }],
+            devices: vec![device()],
             discovery: DiscoveryStatus {
                 enabled: true,
                 interfaces: vec!["br-lan".into()],

@@ -36,7 +36,7 @@ async fn lists_and_searches_of_a_large_fleet() {
     let house = House::new().await;
     let filled = Instant::now();
     fill(&house).await;
-    println!("{GATEWAYS} gateways with {DEVICES} devices each, written within {:.1?}", filled.elapsed());
+    eprintln!("{GATEWAYS} gateways with {DEVICES} devices each, written within {:.1?}", filled.elapsed());
     // Of someone with rights to a part only, each device is asked about.
     for who in ["admin", "technician"] {
         let token = house.token(who).await;
@@ -67,7 +67,7 @@ async fn lists_and_searches_of_a_large_fleet() {
                 let found = answer.json()[list].as_array().map_or(0, Vec::len);
                 assert_eq!(found, wanted, "{path}: {}", answer.body.chars().take(300).collect::<String>());
             }
-            println!("{who:<12} GET /api/v1/{path:<48} {wanted:>5} in {slowest:>8.1?} at most");
+            eprintln!("{who:<12} GET /api/v1/{path:<48} {wanted:>5} in {slowest:>8.1?} at most");
             assert!(slowest < QUICK, "{path} took {slowest:?}");
         }
     }
