@@ -161,7 +161,7 @@ class InitScript(Folder):
         root.mkdir(exist_ok=True)
         if config is not None:
             (root / "linkspan").write_text(config)
-        script = STANDINS + f'CONFIG="{root}/linkspan"; STATE="{root}/state"; RUN="{root}/run"; SEEN="{root}/seen"\n' + "\n".join(steps)
+        script = STANDINS + f'CONFIG="{root}/linkspan"; STATE="{root}/state"; RUN="{root}/run"; SEEN="{root}/seen"; PROGRAMS="{root}/programs"\n' + "\n".join(steps)
         ran = run(["busybox", "ash", "-eu", "-c", script], env={"NOTES": str(notes), "INIT": str(INIT), "PATH": os.environ["PATH"]})
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
         return notes.read_text().replace(str(root), "").splitlines()
@@ -180,7 +180,8 @@ class InitScript(Folder):
             "procd_set_param file /linkspan", "procd_set_param reload_signal HUP", "procd_set_param respawn 3600 5 0",
             "procd_set_param user linkspan", "procd_set_param group linkspan", "procd_set_param no_new_privs 1",
             "procd_set_param stdout 1", "procd_set_param stderr 1",
-            "chgrp linkspan /linkspan", "chmod 0640 /linkspan", "chmod 0700 /state /run /seen",
+            "chgrp linkspan /linkspan", "chmod 0640 /linkspan", "chmod 0700 /state /run /seen /programs",
+            "procd_set_param env STATE_DIRECTORY=/programs",
         ):
             self.assertIn(wanted, asked)
 
@@ -193,7 +194,7 @@ class InitScript(Folder):
         self.assertEqual(asked[0], "procd_add_jail linkspan log procfs")
         shown = " ".join(asked[1:])
         self.assertIn("/etc/config ", shown)
-        self.assertIn("procd_add_jail_mount_rw /state /run /seen", asked)
+        self.assertIn("procd_add_jail_mount_rw /state /run /seen /programs", asked)
 
     def test_a_change_of_the_file_is_told(self):
         self.assertEqual(self.asked("service_triggers"), ["procd_add_reload_trigger linkspan"])

@@ -8,7 +8,7 @@ set -euo pipefail
 
 build=(build-essential pkg-config)
 demo=("${build[@]}" openssh-client openssh-server libnss-wrapper)
-test=("${demo[@]}" faketime strace slapd ldap-utils iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps x11-utils lighttpd lighttpd-mod-webdav nginx-light
+test=("${demo[@]}" signify-openbsd faketime strace slapd ldap-utils iproute2 iputils-ping nftables curl tigervnc-standalone-server x11-apps x11-utils lighttpd lighttpd-mod-webdav nginx-light
   squid tinyproxy avahi-daemon dnsmasq-base udhcpc minidlna wsdd python3-pymodbus python3-serial-asyncio chromium chromium-driver fonts-dejavu-core python3-venv)
 # rathole, from crates.io, is compared with; its TLS is OpenSSL.
 bench=("${test[@]}" wrk openssl libssl-dev)

@@ -11,6 +11,7 @@ mod pair;
 mod policy;
 mod problem;
 mod reader;
+pub mod release;
 mod server;
 mod uci;
 mod value;

@@ -10,6 +10,7 @@ use linkspan_protocol::message::ServiceKind;
 
 use super::problem::Wrong;
 use super::reader::Section;
+use super::release::ReleaseKey;
 use super::{Service, TargetHost};
 
 /// Entries of one list.
@@ -20,6 +21,10 @@ const ENTRIES_MAX: usize = 64;
 pub struct Policy {
     /// Whether the server may send a configuration at all.
     pub central: bool,
+    /// Whether the server may send another version of this program.
+    pub updates: bool,
+    /// The key by which such versions are signed, in place of the one in a file.
+    pub update_key: Option<ReleaseKey>,
     /// The networks that devices may be in; any, if absent.
     pub networks: Option<Vec<Network>>,
     /// The ports that services may be at; any, if absent.
@@ -30,7 +35,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { central: true, networks: None, ports: None, never: Vec::new() }
+        Self { central: true, updates: true, update_key: None, networks: None, ports: None, never: Vec::new() }
     }
 }
 
@@ -158,6 +163,11 @@ impl Policy {
 
 pub(super) fn policy(mut section: Section<'_>) -> Policy {
     let central = section.flag("central").unwrap_or(true);
+    let updates = section.flag("updates").unwrap_or(true);
+    let update_key = section.parsed("update_key", |text| {
+        let form = "write the second line of the public key that signify, usign or minisign made: \"RW…\"";
+        text.parse::<ReleaseKey>().map_err(|e| Wrong::new(e.to_string(), form))
+    });
     let networks = entries(&mut section, "networks", |text| {
         let form = "write a network such as \"192.168.1.0/24\" or \"fd00::/8\", its address ending in zeros";
         text.parse().map_err(|()| Wrong::new("this is not a network", form))
@@ -165,7 +175,7 @@ pub(super) fn policy(mut section: Section<'_>) -> Policy {
     let ports = entries(&mut section, "ports", ports);
     let never = entries(&mut section, "never", never).unwrap_or_default();
     section.finish();
-    Policy { central, networks, ports, never }
+    Policy { central, updates, update_key, networks, ports, never }
 }
 
 fn entries<T>(

@@ -14,6 +14,11 @@ mod platform;
 pub mod status;
 mod supervisor;
 mod traffic;
+#[cfg(feature = "update")]
+pub mod update;
+#[cfg(not(feature = "update"))]
+#[path = "update/none.rs"]
+pub mod update;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +44,7 @@ use crate::link::Link;
 use crate::status::{ClaimError, Socket, Sources};
 use crate::supervisor::Supervisor;
 use crate::traffic::Traffic;
+use crate::update::Updates;
 
 /// What the outside wants of a running gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +62,23 @@ pub struct Host {
     pub service_manager: ServiceManager,
     /// Changes how much is logged.
     pub set_log_level: fn(log::LevelFilter),
+    /// How this process came to be the version that it is; none, where it cannot become another.
+    pub launch: Option<update::Launch>,
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As it was asked to.
+    Stopped,
+    /// It is to start anew, perhaps as another version.
+    Again,
 }
 
 impl Host {
     /// For a gateway inside another program: no service manager, and logging is the program's own.
     pub fn none() -> Self {
-        Self { service_manager: ServiceManager::none(), set_log_level: |_| {} }
+        Self { service_manager: ServiceManager::none(), set_log_level: |_| {}, launch: None }
     }
 }
 
@@ -83,6 +100,11 @@ pub(crate) enum Phase {
     Stopping,
 }
 
+/// The version of this program.
+pub fn version() -> &'static str {
+    link::AGENT.rsplit('/').next().unwrap_or(link::AGENT)
+}
+
 /// A warning for a configuration that counts on the system's authorities where there are none.
 pub fn lacks_authorities(config: &Config) -> Option<&'static str> {
     let lacks = config.server.trust == Trust::System && !link::system_has_authorities();
@@ -93,7 +115,7 @@ pub fn lacks_authorities(config: &Config) -> Option<&'static str> {
 }
 
 /// Runs a gateway until a command, or the end of the commands, stops it.
-pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Host) -> Result<(), RunError> {
+pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Host) -> Result<Ending, RunError> {
     let socket = claim(&config)?;
     let (central, config) = Central::open(config);
     (host.set_log_level)(config.log_level);
@@ -105,6 +127,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     let (discovery, names) = look_around(config.subscribe(), inventory.clone(), Arc::clone(&desk));
     let forwarder = Arc::new(Forwarder::new(config.subscribe(), phase.subscribe(), names, traffic.clone()));
 
+    let updates = Updates::open(host.launch.clone());
     let tls = Arc::new(link::TlsMemory::new(Arc::new(Clock::new(Clock::file_of(&config.borrow().file)))));
     let link = Link {
         config: config.subscribe(),
@@ -116,11 +139,13 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         tls: tls.clone(),
         inventory: inventory.clone(),
         central: central.clone(),
+        updates: updates.clone(),
         desk,
     };
     supervisor.start("discovery", move || discovery.clone().run());
     supervisor.start("link", move || link.clone().run());
     start_trials(&mut supervisor, &central, &config, (&report, &forwarder), &host);
+    updates.start(&mut supervisor, &config, (&report, &traffic));
     let renewal = Renewal { config: config.subscribe(), tls };
     supervisor.start("renewal", move || renewal.clone().run());
     let sources = Sources {
@@ -132,6 +157,7 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
         forwarder: forwarder.clone(),
         traffic: traffic.clone(),
         inventory: inventory.clone(),
+        updates: updates.clone(),
         workers: supervisor.report(),
     };
     serve_status(&mut supervisor, socket, sources);
@@ -139,20 +165,31 @@ pub async fn run(config: Config, mut commands: mpsc::Receiver<Command>, host: Ho
     supervisor.start("traffic", move || kept.clone().keep(carrying.clone()));
     let mut keeper = Keeper::new(supervisor, report.subscribe(), config.subscribe(), host);
     keeper.host.service_manager.ready();
-    loop {
-        tokio::select! {
-            command = commands.recv() => match command {
-                Some(Command::Reload) => keeper.reload(&config, &central, &problems),
-                Some(Command::Stop) | None => break,
-            },
-            () = keeper.keep() => {}
-        }
-    }
+    let ending = live(&mut keeper, &mut commands, &updates, (&config, &central, &problems)).await;
     let drain = config.borrow().limits.drain;
     stop(&mut keeper, &phase, &mut commands, (&forwarder, drain)).await;
     traffic.save(&forwarder);
     inventory.save();
-    Ok(())
+    Ok(ending)
+}
+
+/// Until it is to end.
+async fn live(
+    keeper: &mut Keeper,
+    commands: &mut mpsc::Receiver<Command>,
+    updates: &Updates,
+    (config, central, problems): (&watch::Sender<Arc<Config>>, &Central, &watch::Sender<Vec<String>>),
+) -> Ending {
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Reload) => keeper.reload(config, central, problems),
+                Some(Command::Stop) | None => return Ending::Stopped,
+            },
+            () = updates.again() => return Ending::Again,
+            () = keeper.keep() => {}
+        }
+    }
 }
 
 /// Somebody tries what the server sends.

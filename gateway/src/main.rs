@@ -8,7 +8,8 @@ use std::time::Duration;
 use linkspan_gateway::cli::{self, Action};
 use linkspan_gateway::config::{self, Config, Problems, Severity};
 use linkspan_gateway::enrol::{self, EnrolError, Order};
-use linkspan_gateway::{Command, Host, ServiceManager, status};
+use linkspan_gateway::update::Launch;
+use linkspan_gateway::{Command, Ending, Host, ServiceManager, status};
 use linkspan_protocol::id::Secret;
 use log::{Level, LevelFilter, Record};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
             EX_USAGE
         }
     };
+    if code != 0 {
+        Launch::rescue(code);
+    }
     ExitCode::from(code)
 }
 
@@ -101,15 +105,21 @@ fn discover(file: &Path, json: bool, wait: Duration, identify: &[String]) -> u8 
 }
 
 fn run(file: &Path, stay: bool) -> u8 {
+    start_log();
+    log::set_max_level(LevelFilter::Info);
+    a_panic_ends_the_process();
+    // Before the configuration is read: another version may know more of it.
+    let launch = Launch::begin(file);
     let config = config::load(file);
     if let (Err(problems), false) = (&config, stay) {
         return refuse(problems);
     }
-    start_log();
-    a_panic_ends_the_process();
-    log::set_max_level(config.as_ref().map_or(LevelFilter::Info, |config| config.log_level));
-    match run_in_one_thread(file, config) {
-        Ok(()) => 0,
+    match run_in_one_thread(file, config, &launch) {
+        Ok(Ending::Stopped) => 0,
+        Ok(Ending::Again) => {
+            log::error!("it cannot start anew: {}", launch.again());
+            EX_OSERR
+        }
         Err(e) => {
             log::error!("{e}");
             if matches!(e, Ended::Run(_)) { EX_UNAVAILABLE } else { EX_OSERR }
@@ -167,7 +177,7 @@ fn a_panic_ends_the_process() {
     }));
 }
 
-fn run_in_one_thread(file: &Path, config: Result<Config, Problems>) -> Result<(), Ended> {
+fn run_in_one_thread(file: &Path, config: Result<Config, Problems>, launch: &Launch) -> Result<Ending, Ended> {
     // Besides the one thread, a few short-lived ones wait for the system's resolver.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -178,17 +188,18 @@ fn run_in_one_thread(file: &Path, config: Result<Config, Problems>) -> Result<()
     let ended = runtime.block_on(async {
         let (commands, received) = mpsc::channel(8);
         let mut signals = Signals::catch()?;
-        let Some(config) = signals.wait_for(file, config).await else { return Ok(()) };
+        let Some(config) = signals.wait_for(file, config).await else { return Ok(Ending::Stopped) };
         log::set_max_level(config.log_level);
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let host = Host { service_manager: ServiceManager::from_environment(), set_log_level: log::set_max_level };
-        log::info!("linkspan-gateway {} starts as {}", env!("CARGO_PKG_VERSION"), config.identity.name);
-        tokio::select! {
+        let (service_manager, launch) = (ServiceManager::from_environment(), Some(launch.clone()));
+        let host = Host { service_manager, set_log_level: log::set_max_level, launch };
+        log::info!("linkspan-gateway {} starts as {}", linkspan_gateway::version(), config.identity.name);
+        let ending = tokio::select! {
             ended = linkspan_gateway::run(config, received, host) => ended.map_err(Ended::Run)?,
-            () = signals.forward(commands) => {}
-        }
+            () = signals.forward(commands) => Ending::Stopped,
+        };
         log::info!("stopped");
-        Ok(())
+        Ok(ending)
     });
     // A lookup that hangs must not hold up the end.
     runtime.shutdown_background();

@@ -43,6 +43,10 @@ pub struct Enrolled {
     /// The authority of the server's own certificate in PEM, where it is not one that everybody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_ca: Option<String>,
+    /// The public key by which other versions of the gateway's program are signed, as signify writes it, if the server has one.
+    /// It is not replaced by anything that the server says later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_key: Option<String>,
     /// The server's clock, in seconds since 1970-01-01 UTC.
     pub time: u64,
 }

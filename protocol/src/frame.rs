@@ -35,10 +35,14 @@ pub struct Target {
     pub deadline: Duration,
     /// Both ends pack what they send on the stream (see `pack`).
     pub packed: bool,
+    /// It leads to the gateway itself, which is to be another program (see `update`); the names mean nothing.
+    pub update: bool,
 }
 
 /// In OPEN's flags: both ends pack.
 const FLAG_PACKED: u64 = 1;
+/// In OPEN's flags: a program for the gateway.
+const FLAG_UPDATE: u64 = 2;
 
 /// One unit of the language.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,7 +366,7 @@ fn put_open(out: &mut BytesMut, stream: StreamId, target: &Target) {
     let (device, service) = (target.device.as_str().as_bytes(), target.service.as_str().as_bytes());
     let deadline = deadline_millis(target.deadline);
     // Flags stand there only if one is set: who does not know them is never sent any.
-    let flags = if target.packed { FLAG_PACKED } else { 0 };
+    let flags = if target.packed { FLAG_PACKED } else { 0 } | if target.update { FLAG_UPDATE } else { 0 };
     let flags_len = if flags == 0 { 0 } else { varint::len(flags) };
     put_number(out, OPEN, stream.0);
     // Both names are shorter than 64 bytes, so each length takes one byte.
@@ -408,7 +412,8 @@ fn take_open(rest: &mut Bytes) -> Result<Frame, FrameError> {
     let service = name()?.parse().map_err(|_| FrameError::Name)?;
     let deadline = Duration::from_millis(number(&mut fields)?);
     let flags = varint::take(&mut fields).unwrap_or(0);
-    Ok(Frame::Open(id, Target { device, service, deadline, packed: flags & FLAG_PACKED != 0 }))
+    let (packed, update) = (flags & FLAG_PACKED != 0, flags & FLAG_UPDATE != 0);
+    Ok(Frame::Open(id, Target { device, service, deadline, packed, update }))
 }
 
 fn take_data(rest: &mut Bytes) -> Result<Frame, FrameError> {

@@ -28,6 +28,7 @@ pub mod pack;
 pub mod pipe;
 pub mod session;
 pub mod text;
+pub mod update;
 mod varint;
 #[cfg(feature = "io")]
 pub mod websocket;

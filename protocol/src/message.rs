@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::discovery::FoundDevice;
 use crate::id::{DeviceName, GatewayName, Secret, ServiceName};
+use crate::update::{UpdateOffer, UpdateState};
 
 /// The version of the language, offered in [`Hello`].
 pub const VERSION: u32 = 1;
@@ -196,6 +197,8 @@ pub enum GatewayToServer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
+    /// The program that the gateway is: sent to a server with the ability [`UPDATE`](crate::update::UPDATE).
+    Update(UpdateState),
     /// What the link carried in a month, as the gateway counts it; sent now and then while the link is busy anyway, to a
     /// server with the ability [`TRAFFIC`].
     Traffic {
@@ -267,6 +270,13 @@ pub enum ServerToGateway {
     },
     /// Asks for the document that the gateway lives by: [`GatewayToServer::ConfigDocument`].
     ConfigSend {},
+    /// A program that the gateway is to become; only to one with the ability [`UPDATE`](crate::update::UPDATE).
+    UpdateOffer(UpdateOffer),
+    /// The server hears the gateway as the new program.
+    UpdateConfirm {
+        /// The order by which it is tried.
+        order: String,
+    },
     /// Answer to [`GatewayToServer::Traffic`], where the server has a cap on the gateway's data.
     DataCap {
         /// Bytes used this month, as the server sees it.

@@ -34,7 +34,13 @@ fn golden(frame: &Frame, hex: &str) {
 }
 
 fn target(device: &str, service: &str, deadline: Duration) -> Target {
-    Target { device: device.parse().unwrap(), service: service.parse().unwrap(), deadline, packed: false }
+    Target {
+        device: device.parse().unwrap(),
+        service: service.parse().unwrap(),
+        deadline,
+        packed: false,
+        update: false,
+    }
 }
 
 #[test]
@@ -56,6 +62,10 @@ fn every_frame_has_its_bytes() {
         &Frame::Open(StreamId(4), Target { packed: true, ..target("plc1", "web", Duration::from_secs(10)) }),
         // Flags behind the deadline, only where one is set.
         "40 04 0c  04 706c6331  03 776562  6710  01",
+    );
+    golden(
+        &Frame::Open(StreamId(4), Target { update: true, ..target("plc1", "web", Duration::from_secs(10)) }),
+        "40 04 0c  04 706c6331  03 776562  6710  02",
     );
     golden(&Frame::Opened(StreamId(4)), "41 04"); // type, stream
     golden(&Frame::Data(StreamId(4), Bytes::from_static(b"GET")), "42 04 03 474554"); // type, stream, length, bytes

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use linkspan_protocol::frame::{Frame, Reset, ResetReason, StreamId};
+use linkspan_protocol::frame::{Frame, Reset, ResetReason, StreamId, Target};
 use linkspan_protocol::limits::{
     ACK_DELAY, ACK_FRAMES, CONTROL_MAX, CONTROL_QUEUE_MAX, MESSAGE_MAX, PING_AFTER, PING_AFTER_BUSY,
     PING_AFTER_BUSY_SERVER, PING_DEADLINE, SEND_QUEUE_MAX, SUSPECT_AFTER,
@@ -240,6 +240,29 @@ fn bulk_streams_take_fair_turns() {
     }
     let (least, most) = (moved.values().min().unwrap(), moved.values().max().unwrap());
     assert!(*least > 1_000_000 && most - least <= 2 * 16 * 1024, "least {least}, most {most}");
+}
+
+#[test]
+fn what_a_gateway_is_to_become_waits_for_everybody_else() {
+    let mut pair = Pair::new(Offer::default());
+    pair.wires[SERVER].depth = 1;
+    let program = pair.ends[SERVER].mux.open(Target { update: true, ..target() }).unwrap();
+    let bulk: Vec<_> = (0..7).map(|_| pair.open()).collect();
+    let all = [&bulk[..], &[program]].concat();
+    let mut moved = |streams: &[StreamId]| {
+        for _ in 0..200 {
+            top_up(&mut pair, streams);
+            pair.advance(ONE_WAY).unwrap();
+            for id in &bulk {
+                pair.read(GATEWAY, *id);
+            }
+        }
+        pair.read(GATEWAY, program).0.len()
+    };
+    // Of what was queued first, while nobody else had anything, some may be on its way.
+    assert!(moved(&all) < 64 * 1024, "it went beside bulk");
+    let alone = moved(&[program]);
+    assert!(alone >= 64 * 1024, "{alone} bytes, once nobody else had anything to send");
 }
 
 #[test]

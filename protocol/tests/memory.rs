@@ -52,7 +52,13 @@ fn session(role: Role) -> Session {
 }
 
 fn target() -> Target {
-    Target { device: "plc1".parse().unwrap(), service: "web".parse().unwrap(), deadline: Duration::ZERO, packed: false }
+    Target {
+        device: "plc1".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        deadline: Duration::ZERO,
+        packed: false,
+        update: false,
+    }
 }
 
 fn message(frames: &[Frame]) -> Bytes {

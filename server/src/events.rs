@@ -32,6 +32,8 @@ pub enum What {
     ConfigChanged(Gateway),
     /// A template of this organisation was written or removed.
     TemplateChanged(TenantId, String),
+    /// Something became of another version of a gateway's program.
+    GatewayUpdated(Gateway),
     /// A gateway has found devices on its LAN that nobody has decided about yet.
     DevicesFound(Gateway, Vec<NewDevice>),
     /// A gateway has looked closer, as it was asked.

@@ -16,6 +16,7 @@ pub mod rights;
 pub mod store;
 pub mod traffic;
 pub mod ui;
+pub mod updates;
 mod warden;
 
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ use observe::{Metrics, Observer};
 use porter::Porter;
 use store::Store;
 use traffic::Traffic;
+use updates::{Programs, Updates};
 use warden::Warden;
 
 /// A server whose ports are open: connections wait until [`Server::serve`] takes them.
@@ -120,22 +122,22 @@ impl Server {
         let (site, registry) = (Arc::new(config.site), Registry::default());
         let house = House::new(edge::descriptors::room_for(config.limits.max_connections));
         let (audit, events) = begin_audit(&store, aside, &house);
-        let means = Means { audit: Some(audit.clone()), ..means };
-        let access = begin_access(&store, config.access, means, &house).await?;
+        let access = begin_access(&store, config.access, (means, &audit), &house).await?;
         let traffic = Traffic::new(config.traffic.zone.clone(), Some(audit.clone()));
         let mut warden = Warden::new(access.clone(), store.clone(), traffic.clone());
         let metrics = Arc::new(Metrics::new(|all| traffic.register(all)));
         let porter = Porter::new(access.clone(), store.clone(), registry.clone(), traffic.clone(), site.clone());
         let presence = begin_presence(&store, &house);
         let keepers = (presence.clone(), traffic.clone(), Teller::new(audit.clone(), events.clone()));
-        let tls = certificates.settings(&authority)?;
+        let (tls, programs) = (certificates.settings(&authority)?, Programs::new(store.clone(), &config.state_dir));
         let lans = Lans::new(store.clone(), events.clone(), Vendors::new());
         let gate = Gate::new(store.clone(), registry.clone(), metrics.clone(), keepers, house.closing().clone())
             .keeping(Keeping::new(config.limits.resume, config.limits.link_memory))
             .with_fleet(begin_fleet(&store, &registry, (&audit, &events), &house))
+            .with_updates(begin_updates((&store, &programs), &registry, &traffic, (&audit, &events), &house))
             .with_lans(lans.clone())
             .with_identities(&config.gateways, certificates.public_keys_watched());
-        let desk = Desk::new(store.clone(), authority, certificates.clone(), config.gateways);
+        let desk = Desk::new(store.clone(), (authority, certificates.clone()), programs.clone(), config.gateways);
         let observer = Observer::new(store.clone(), access.clone(), registry.clone(), metrics, house.closing().clone());
         let console = api::console_router(ConsoleState {
             access,
@@ -147,6 +149,7 @@ impl Server {
             events,
             vendors: lans.vendors(),
             tell: tell_gateway(registry.clone()),
+            programs,
             memory: Memory::new(config.limits.api_requests),
         })
         .merge(api::stream::routes(&site, porter.clone(), house.clone()))
@@ -174,8 +177,7 @@ impl Server {
             drained = house.drain(config.limits.drain) => log_end(&drained),
             () = warden.keep(&to_the_end) => {}
         }
-        presence.write().await;
-        write_down(&audit, &traffic, &store).await
+        write_down((&audit, &presence), &traffic, &store).await
     }
 }
 
@@ -193,7 +195,8 @@ async fn accept(
 }
 
 /// What is only in memory, as the last thing.
-async fn write_down(audit: &Audit, traffic: &Traffic, store: &Store) -> anyhow::Result<()> {
+async fn write_down((audit, presence): (&Audit, &Presence), traffic: &Traffic, store: &Store) -> anyhow::Result<()> {
+    presence.write().await;
     audit.note_later(Entry::new(Action::SERVER_STOP, Actor::system()));
     audit.close().await;
     traffic.write_down(store).await;
@@ -210,7 +213,13 @@ fn log_end(drained: &Drained) {
 
 /// Access, with what it knew before a restart, and those who look again and again whether people from elsewhere still are
 /// welcome.
-async fn begin_access(store: &Store, times: config::Access, means: Means, house: &House) -> anyhow::Result<Access> {
+async fn begin_access(
+    store: &Store,
+    times: config::Access,
+    (means, audit): (Means, &Audit),
+    house: &House,
+) -> anyhow::Result<Access> {
+    let means = Means { audit: Some(audit.clone()), ..means };
     let access = Access::with(store.clone(), times, means);
     access.restore().await.context("the database cannot be used")?;
     house.spawn_task(access.clone().watch_directory(house.closing().clone()));
@@ -230,6 +239,20 @@ fn begin_fleet(store: &Store, registry: &Registry, (audit, events): (&Audit, &Ev
     let fleet = Fleet::new(store.clone(), registry.clone(), audit.clone(), events.clone());
     house.spawn_task(fleet.clone().run(house.closing().clone()));
     fleet
+}
+
+/// Starts to look after the programs of gateways.
+fn begin_updates(
+    (store, programs): (&Store, &Programs),
+    registry: &Registry,
+    traffic: &Traffic,
+    (audit, events): (&Audit, &Events),
+    house: &House,
+) -> Updates {
+    let told = (audit.clone(), events.clone());
+    let updates = Updates::new(store.clone(), registry.clone(), programs.clone(), traffic.clone(), told);
+    house.spawn_task(updates.clone().run(house.closing().clone()));
+    updates
 }
 
 /// Starts to note down what happens, and to tell of it.

@@ -120,7 +120,7 @@ impl Doors for Porter {
         let reported = wish.device.report.services.iter().find(|service| service.name == *wish.service);
         let packed = reported.is_some_and(|service| service.compress);
         let (service, deadline) = (wish.service.clone(), wish.deadline);
-        let target = Target { device: device.clone(), service, deadline, packed };
+        let target = Target { device: device.clone(), service, deadline, packed, update: false };
         let stream = self.registry.open(*id, target).map_err(|error| match error {
             OpenError::Offline => {
                 not_opened("the gateway is offline");

@@ -83,6 +83,7 @@ async fn server() -> Server {
         events: Events::new(CancellationToken::new()),
         vendors: linkspan_server::lan::vendors::Vendors::default(),
         tell: std::sync::Arc::new(|_, _| false),
+        programs: linkspan_server::updates::Programs::new(store.clone(), dir.path()),
         memory: Memory::new(0),
     };
     Server { router: console_router(state.clone()), state, store, _dir: dir }

@@ -202,7 +202,7 @@ impl RunningGateway {
         let config = linkspan_gateway::config::load(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let (commands, receiver) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { Ok(linkspan_gateway::run(config, receiver, Host::none()).await?) });
+        tasks.spawn(async move { Ok(linkspan_gateway::run(config, receiver, Host::none()).await.map(drop)?) });
         Ok(Self { folder, commands, tasks })
     }
 

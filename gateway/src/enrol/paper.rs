@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use linkspan_protocol::enrol::Enrolled;
 
 use super::{EnrolError, Fingerprint, Order, Proxy, Server, Tell, Trust, config};
+use crate::config::release::{self, ReleaseKey};
 use crate::config::{Draft, HostPort};
 use crate::identity::{Files, replace};
 
@@ -60,6 +61,7 @@ impl Paper {
     /// Writes a configuration where there is none, and tells what is lacking in one that is there.
     pub(super) fn write(&self, enrolled: &Enrolled, tell: Tell<'_>) -> Result<(), EnrolError> {
         let server_ca = self.keep_server_ca(enrolled)?;
+        self.keep_update_key(enrolled)?;
         match &self.draft {
             _ if config::is_uci(&self.config) => self.uci(enrolled, server_ca.as_deref(), tell),
             None => {
@@ -80,6 +82,23 @@ impl Paper {
         let write = |source| EnrolError::Write { path: file.clone(), source };
         replace(&file, pem.as_bytes(), 0o644).map_err(write)?;
         Ok(Some(file))
+    }
+
+    /// The key for other versions of the program. One of an earlier enrolment, with another server perhaps, goes.
+    fn keep_update_key(&self, enrolled: &Enrolled) -> Result<(), EnrolError> {
+        let file = release::key_file(&self.config);
+        let key = enrolled.update_key.as_ref().and_then(|key| key.parse::<ReleaseKey>().ok());
+        let kept = match key {
+            Some(key) => {
+                let text = format!("untrusted comment: linkspan updates, from {}\n{key}\n", url(&self.server.at));
+                replace(&file, text.as_bytes(), 0o644)
+            }
+            None => match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+        };
+        kept.map_err(|source| EnrolError::Write { path: file, source })
     }
 
     fn text(&self, enrolled: &Enrolled, server_ca: Option<&Path>) -> String {

@@ -275,7 +275,7 @@ mod tests {
     async fn what_happens_again_and_again_is_no_news() {
         let board = Board::default();
         let (device, service) = ("plc1".parse().unwrap(), "web".parse().unwrap());
-        let target = Target { device, service, deadline: Duration::ZERO, packed: false };
+        let target = Target { device, service, deadline: Duration::ZERO, packed: false, update: false };
         let refused = || Some("refused".to_owned());
         let outcomes = [refused(), refused(), None, None, refused(), Some("timed out".to_owned())];
         assert_eq!(outcomes.map(|error| board.outcome(&target, error)), [true, false, true, false, true, true]);

@@ -24,6 +24,7 @@ use linkspan_protocol::discovery::DISCOVERY;
 use linkspan_protocol::driver::Memory;
 use linkspan_protocol::message::{CONFIG, Close, CloseReason, DeviceRefused, Hello, ServerToGateway, VERSION, Welcome};
 use linkspan_protocol::text::tame;
+use linkspan_protocol::update::UPDATE;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -45,6 +46,7 @@ use crate::forward::Forwarder;
 use crate::inventory::Inventory;
 use crate::platform::uplink::Network;
 use crate::traffic::Traffic;
+use crate::update::Updates;
 
 /// Program and version, as told to the server.
 pub const AGENT: &str = concat!("linkspan-gateway/", env!("CARGO_PKG_VERSION"));
@@ -127,6 +129,7 @@ pub(crate) struct Link {
     pub(crate) tls: Arc<TlsMemory>,
     pub(crate) inventory: Arc<Inventory>,
     pub(crate) central: Arc<Central>,
+    pub(crate) updates: Updates,
     pub(crate) desk: Arc<Desk>,
 }
 
@@ -322,7 +325,7 @@ impl Link {
             yielding,
             window: memory.first_window(max_streams),
             max_streams,
-            capabilities: vec![CONFIG.to_owned(), DISCOVERY.to_owned()],
+            capabilities: abilities(self.updates.state().is_some()),
             resume: None,
             resume_within_s: Some(u32::try_from(config.limits.resume.as_secs()).unwrap_or(u32::MAX)),
         }
@@ -378,6 +381,10 @@ fn closed(close: &Close) -> Failure {
         text => tame(text),
     };
     Failure::new(Step::Link, format!("closed by the server: {text}"), advice).with_retry(retry)
+}
+
+fn abilities(updates: bool) -> Vec<String> {
+    [Some(CONFIG), Some(DISCOVERY), updates.then_some(UPDATE)].into_iter().flatten().map(Into::into).collect()
 }
 
 /// Whether the new configuration leads to another session: to another server, or one that is trusted for another reason, as

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_protocol::discovery::FoundDevice;
-use linkspan_protocol::driver::{LinkEnd, LinkHandle};
+use linkspan_protocol::driver::{Incoming, LinkEnd, LinkHandle};
 use linkspan_protocol::limits::PING_AFTER;
 use linkspan_protocol::message::{
     Close, CloseReason, ConfigState, DeviceRefused, GatewayToServer, ServerToGateway, Welcome,
 };
 use linkspan_protocol::session::SessionError;
 use linkspan_protocol::text::tame;
+use linkspan_protocol::update::UpdateState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -26,6 +27,7 @@ use crate::central::Order;
 use crate::config::{Config, TargetHost};
 use crate::discovery::identify::{self, Outcome};
 use crate::platform::uplink;
+use crate::update;
 
 /// The longest span that a server reckons with before it was told one: it asks by itself after twice [`PING_AFTER`].
 const SPAN_UNTOLD: Duration = Duration::from_secs(80);
@@ -50,10 +52,15 @@ struct Stay {
     /// What is found on the LAN.
     found: watch::Receiver<Arc<Vec<FoundDevice>>>,
     /// How the gateway stands with its configuration, if the server sends some.
-    standing: Option<watch::Receiver<ConfigState>>,
+    standing: News<ConfigState>,
+    /// How it stands with its program, if the server has others.
+    program: News<UpdateState>,
     /// What came of closer looks.
     outcomes: watch::Receiver<Option<Outcome>>,
 }
+
+/// What is told anew with each change, if the server wants to know.
+type News<S> = Option<watch::Receiver<S>>;
 
 /// Why a link is looked at anew.
 enum Turn {
@@ -96,7 +103,7 @@ impl Link {
         lasting: &mut Lasting,
     ) -> (Next, bool) {
         let Lasting { dialer, outlook, held, .. } = lasting;
-        let Joined { handle, driver, books, goes_on, configures, discovers } = joined;
+        let Joined { handle, driver, books, goes_on, configures, discovers, updates } = joined;
         let served = self.config.borrow_and_update().clone();
         if held.is_news(&served) {
             self.tell_devices(&handle, &served, held);
@@ -106,11 +113,7 @@ impl Link {
             tell_lan(&handle, &first);
         }
         let told = books.then(|| self.traffic.told());
-        let mut standing = configures.then(|| self.central.state());
-        if let Some(standing) = &mut standing {
-            let state = standing.borrow_and_update().clone();
-            tell_config(&handle, ConfigState { begins: !goes_on, ..state });
-        }
+        let (standing, program) = self.begin(&handle, (configures, updates), !goes_on);
         let tells_span = welcome.ping_after_max_s.is_some();
         let outcomes = self.desk.outcomes();
         let mut stay = Stay {
@@ -125,6 +128,7 @@ impl Link {
             told,
             found,
             standing,
+            program,
             outcomes,
         };
         let v6 = path.peer.is_ipv6();
@@ -155,6 +159,26 @@ impl Link {
         }
     }
 
+    /// The first word of a link about the configuration and about the program, if the server wants to know of them.
+    fn begin(
+        &self,
+        handle: &LinkHandle,
+        (configures, updates): (bool, bool),
+        begins: bool,
+    ) -> (News<ConfigState>, News<UpdateState>) {
+        let mut standing = configures.then(|| self.central.state());
+        if let Some(standing) = &mut standing {
+            let state = standing.borrow_and_update().clone();
+            tell_config(handle, ConfigState { begins, ..state });
+        }
+        let mut program = updates.then(|| self.updates.state()).flatten();
+        if let Some(program) = &mut program {
+            let state = program.borrow_and_update().clone();
+            tell_update(handle, UpdateState { begins, ..state });
+        }
+        (standing, program)
+    }
+
     /// Serves the link until its mood changes, it ends, or another one is reached.
     async fn live<D, R>(
         &mut self,
@@ -171,7 +195,7 @@ impl Link {
         loop {
             tokio::select! {
                 end = &mut driver => return Turn::Ended(end),
-                Some(incoming) = stay.handle.accept() => self.forwarder.take(incoming),
+                Some(incoming) = stay.handle.accept() => self.take(incoming),
                 Some(message) = stay.handle.receive() => self.hear(&message, &stay.handle, held),
                 reached = &mut beside => return Turn::Reached(Box::new(reached)),
                 () = stay.handle.pulse_changed() => {
@@ -193,6 +217,7 @@ impl Link {
                     return Turn::Mood;
                 }
                 state = news_of(&mut stay.standing) => tell_config(&stay.handle, state),
+                state = news_of(&mut stay.program) => tell_update(&stay.handle, state),
                 told = news(&mut stay.told) => tell_traffic(&stay.handle, told.as_ref()),
                 Ok(()) = stay.found.changed(), if stay.planned.is_none() => {
                     self.follow(stay, held);
@@ -216,6 +241,14 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// A stream that the server opened: to a device, or with a program for the gateway itself.
+    fn take(&self, incoming: Incoming) {
+        if incoming.target.update {
+            return self.updates.order(update::Order::Load(incoming.stream));
+        }
+        self.forwarder.take(incoming);
     }
 
     fn reconfigure(&mut self, stay: &mut Stay, held: &mut Held) {
@@ -290,6 +323,8 @@ impl Link {
             Ok(ServerToGateway::ServerKeys { keys }) => self.tls.clock().remember_keys(&keys),
             Ok(ServerToGateway::ConfigTry(asked)) => self.central.order(Order::Try(asked)),
             Ok(ServerToGateway::ConfigConfirm { order }) => self.central.order(Order::Confirm(order)),
+            Ok(ServerToGateway::UpdateOffer(offer)) => self.updates.order(update::Order::Offer(offer)),
+            Ok(ServerToGateway::UpdateConfirm { order }) => self.updates.order(update::Order::Confirm(order)),
             Ok(ServerToGateway::ConfigSend {}) => {
                 if let Err(e) = handle.send(&self.central.document()) {
                     log::warn!("the configuration was not sent: {e}");
@@ -344,7 +379,7 @@ async fn news(told: &mut Option<watch::Receiver<Option<GatewayToServer>>>) -> Op
 }
 
 /// How the gateway stands from now on; for ever if nobody wants to be told.
-async fn news_of(standing: &mut Option<watch::Receiver<ConfigState>>) -> ConfigState {
+async fn news_of<S: Clone>(standing: &mut News<S>) -> S {
     if let Some(standing) = standing
         && standing.changed().await.is_ok()
     {
@@ -356,6 +391,12 @@ async fn news_of(standing: &mut Option<watch::Receiver<ConfigState>>) -> ConfigS
 fn tell_config(handle: &LinkHandle, state: ConfigState) {
     if let Err(e) = handle.send(&GatewayToServer::Config(state)) {
         log::warn!("the server was not told of the configuration: {e}");
+    }
+}
+
+fn tell_update(handle: &LinkHandle, state: UpdateState) {
+    if let Err(e) = handle.send(&GatewayToServer::Update(state)) {
+        log::warn!("the server was not told of the program: {e}");
     }
 }
 

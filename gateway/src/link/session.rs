@@ -7,6 +7,7 @@ use linkspan_protocol::discovery::{DISCOVERY, FoundDevice};
 use linkspan_protocol::driver::{self, Driver, LinkHandle, Memory, ResumeError, Role, Settings, Unsent};
 use linkspan_protocol::limits::{PING_AFTER, WINDOW_MAX, WINDOW_MIN};
 use linkspan_protocol::message::{CONFIG, GatewayToServer, Hello, Resume, TRAFFIC, Welcome};
+use linkspan_protocol::update::UPDATE;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -50,6 +51,8 @@ pub(super) struct Joined {
     pub(super) configures: bool,
     /// Whether the server takes what is found on the LAN.
     pub(super) discovers: bool,
+    /// Whether the server has other versions of this program.
+    pub(super) updates: bool,
 }
 
 impl Held {
@@ -74,6 +77,7 @@ impl Held {
     ) -> Result<Joined, ResumeError> {
         let able = |what: &str| welcome.capabilities.iter().any(|ability| ability == what);
         let (books, configures, discovers) = (able(TRAFFIC), able(CONFIG), able(DISCOVERY));
+        let updates = able(UPDATE);
         // What the kernel has not sent yet is no longer put in order: it is kept short.
         let tuned = |driver: Driver<Socket>| {
             driver.keep_unsent(Unsent {
@@ -93,7 +97,7 @@ impl Held {
             return match handle.resume(received) {
                 Ok(resumed) => {
                     let driver = tuned(resumed.over(socket));
-                    Ok(Joined { handle, driver, goes_on: true, books, configures, discovers })
+                    Ok(Joined { handle, driver, goes_on: true, books, configures, discovers, updates })
                 }
                 Err(error) => {
                     self.end(&format!("the session could not go on: {error}"));
@@ -116,7 +120,7 @@ impl Held {
         let name = welcome.session.clone();
         self.current =
             Some(Session { handle: handle.clone(), name, within, attempts: 0, told: None, report: None, lan: None });
-        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books, configures, discovers })
+        Ok(Joined { handle, driver: tuned(driver), goes_on: false, books, configures, discovers, updates })
     }
 
     /// Whether the server still has to be told this configuration's devices. From here on it counts as told.

@@ -6,7 +6,7 @@ mod text;
 
 pub use self::snapshot::{
     CapStatus, DataStatus, DeviceStatus, FailureStatus, FoundStatus, KeepaliveStatus, LinkState, LinkStatus,
-    ServerStatus, ServiceData, ServiceStatus, Snapshot, StreamStatus,
+    ServerStatus, ServiceData, ServiceStatus, Snapshot, StreamStatus, UpdateStatus,
 };
 pub use self::socket::{AskError, Told, ask};
 

@@ -15,6 +15,8 @@ use crate::inventory::Inventory;
 use crate::link::{Failure, Report, ServerReport, State, Step};
 use crate::supervisor::WorkerReport;
 use crate::traffic::{Traffic, Used};
+use crate::update::Updates;
+use crate::version;
 
 /// Everything at one moment. Times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Snapshot {
     /// What is found on the LAN.
     #[serde(default)]
     pub discovery: DiscoveryStatus,
+    /// Other versions of the program.
+    #[serde(default)]
+    pub update: UpdateStatus,
     /// The workers of this process.
     pub workers: Vec<WorkerReport>,
 }
@@ -272,6 +277,32 @@ pub struct ServiceStatus {
     pub last_error: Option<String>,
 }
 
+/// How an update is, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// What the program was built for, as Rust calls it; empty where it cannot become another.
+    #[serde(default)]
+    pub target: String,
+    /// The version of the installed program, where another one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
+    /// Why no other version is taken from the server, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// The version that comes in, or is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Bytes of it that are here, while it comes in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<u64>,
+    /// Its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Why the last one came to nothing, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
 /// Where a snapshot comes from.
 #[derive(Clone)]
 pub(crate) struct Sources {
@@ -283,6 +314,7 @@ pub(crate) struct Sources {
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) inventory: Arc<Inventory>,
+    pub(crate) updates: Updates,
     pub(crate) workers: watch::Receiver<Vec<WorkerReport>>,
 }
 
@@ -292,7 +324,7 @@ impl Sources {
         let report = self.link.borrow().clone();
         let totals = self.forwarder.totals();
         Snapshot {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version().to_owned(),
             name: config.identity.name.to_string(),
             config_file: config.file.display().to_string(),
             config_problems: self.problems.borrow().clone(),
@@ -308,6 +340,7 @@ impl Sources {
             data: data(self.traffic.used(&self.forwarder), &config, &report),
             devices: config.devices.iter().map(|device| self.device(device, &report)).collect(),
             discovery: self.discovery(&config),
+            update: self.updates.status(),
             workers: self.workers.borrow().clone(),
         }
     }

@@ -8,7 +8,7 @@ use crate::central::ConfigurationStatus;
 
 use super::snapshot::{
     DataStatus, DeviceStatus, DiscoveryStatus, FailureStatus, KeepaliveStatus, LinkState, LinkStatus, ServerStatus,
-    ServiceStatus, Snapshot,
+    ServiceStatus, Snapshot, UpdateStatus,
 };
 
 /// A page about the gateway, for people.
@@ -29,6 +29,7 @@ fn write_all(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(page, "Connections: {} of {} open; {up} up, {down} down since the start", streams.open, streams.max)?;
     write_data(page, &snapshot.data)?;
     write_discovery(page, &snapshot.discovery)?;
+    write_update(page, &snapshot.update)?;
     for problem in &snapshot.config_problems {
         writeln!(page, "Configuration: {problem}")?;
     }
@@ -139,6 +140,24 @@ fn write_data(page: &mut String, data: &DataStatus) -> fmt::Result {
     data.services.iter().try_for_each(|service| {
         writeln!(page, "  {}: {} up, {} down", service.name, size(service.up), size(service.down))
     })
+}
+
+fn write_update(page: &mut String, update: &UpdateStatus) -> fmt::Result {
+    let UpdateStatus { installed, closed, version, loaded, size: whole, failed, .. } = update;
+    if let Some(installed) = installed {
+        writeln!(page, "Update: runs in place of the installed version {installed}")?;
+    }
+    match (version, loaded, whole) {
+        (Some(version), Some(loaded), Some(whole)) => {
+            writeln!(page, "Update: version {version} is fetched, {} of {} are here", size(*loaded), size(*whole))?;
+        }
+        (Some(version), ..) => writeln!(page, "Update: version {version} is on trial")?,
+        _ => {}
+    }
+    if let Some(failed) = failed {
+        writeln!(page, "Update: the last one came to nothing: {failed}")?;
+    }
+    closed.iter().try_for_each(|closed| writeln!(page, "Update: none is taken: {closed}"))
 }
 
 fn write_discovery(page: &mut String, discovery: &DiscoveryStatus) -> fmt::Result {
@@ -272,9 +291,9 @@ mod tests {
                 interfaces: vec!["br-lan".into()],
                 devices: 12,
                 present: 10,
-                dropped: 0,
-                found: Vec::new(),
+                ..DiscoveryStatus::default()
             },
+            update: UpdateStatus::default(),
             workers: vec![worker],
         };
         let expected = "\
@@ -304,5 +323,24 @@ Devices:
     web (http, port 80): 1 open, failed 3 s ago: refused
 ";
         assert_eq!(text(&snapshot), expected);
+    }
+
+    #[test]
+    fn an_update_is_told_step_by_step() {
+        let told = |update: &UpdateStatus| {
+            let mut page = String::new();
+            write_update(&mut page, update).unwrap();
+            page
+        };
+        assert_eq!(told(&UpdateStatus::default()), "");
+        let version = Some("1.2.4".into());
+        let loading =
+            UpdateStatus { version, loaded: Some(1_000_000), size: Some(2_200_000), ..UpdateStatus::default() };
+        assert_eq!(told(&loading), "Update: version 1.2.4 is fetched, 1.0 MB of 2.2 MB are here\n");
+        let (installed, failed) = (Some("1.2.0".into()), Some("disk: full".into()));
+        let trial = UpdateStatus { loaded: None, installed, failed, closed: Some("no key".into()), ..loading };
+        let expected = "Update: runs in place of the installed version 1.2.0\nUpdate: version 1.2.4 is on trial\n\
+                        Update: the last one came to nothing: disk: full\nUpdate: none is taken: no key\n";
+        assert_eq!(told(&trial), expected);
     }
 }

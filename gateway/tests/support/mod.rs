@@ -103,13 +103,15 @@ impl ServerLink {
 
     pub fn open_within(&self, device: &str, deadline: Duration) -> Stream {
         let (device, service) = (device.parse().unwrap(), "svc".parse().unwrap());
-        self.handle.open(Target { device, service, deadline, packed: false }).unwrap()
+        self.handle.open(Target { device, service, deadline, packed: false, update: false }).unwrap()
     }
 
     /// A stream on which both ends pack.
     pub fn open_packed(&self, device: &str) -> Stream {
         let (device, service) = (device.parse().unwrap(), "svc".parse().unwrap());
-        self.handle.open(Target { device, service, deadline: Duration::from_secs(5), packed: true }).unwrap()
+        self.handle
+            .open(Target { device, service, deadline: Duration::from_secs(5), packed: true, update: false })
+            .unwrap()
     }
 
     /// The next list of devices that the gateway reports.
@@ -290,7 +292,7 @@ fn status_at(socket: &Path) -> Option<Snapshot> {
 pub struct Gateway {
     pub site: Site,
     pub commands: mpsc::Sender<Command>,
-    pub task: JoinHandle<Result<(), RunError>>,
+    pub task: JoinHandle<Result<linkspan_gateway::Ending, RunError>>,
 }
 
 impl Gateway {

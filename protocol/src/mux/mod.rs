@@ -94,7 +94,7 @@ impl Mux {
         }
         let id = StreamId(self.next);
         self.next += 2;
-        self.streams.insert(id, stream::Stream::new(&self.settings));
+        self.streams.insert(id, stream::Stream::new(&self.settings).behind_all(target.update));
         self.urgent.push_back(Frame::Open(id, target));
         Ok(id)
     }

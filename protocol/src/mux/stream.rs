@@ -40,6 +40,12 @@ impl Stream {
         }
     }
 
+    /// One that sends only when no other has anything to send, if so.
+    pub(super) fn behind_all(mut self, background: bool) -> Self {
+        self.send.background = background;
+        self
+    }
+
     /// Whether both directions have ended in order.
     pub(super) fn is_over(&self) -> bool {
         self.send.half == Half::Finished && self.receive.ended
@@ -73,6 +79,8 @@ pub(super) struct Sending {
     pub(super) half: Half,
     pub(super) credit: u64,
     pub(super) class: Option<Class>,
+    /// It goes behind all others.
+    pub(super) background: bool,
     queue: Queue,
     writer_waits: bool,
     period: Option<Instant>,
@@ -85,6 +93,7 @@ impl Sending {
             half: Half::Open,
             credit: u64::from(credit),
             class: None,
+            background: false,
             queue: Queue::default(),
             writer_waits: false,
             period: None,
@@ -166,7 +175,11 @@ impl Sending {
 
     /// Quiet if all it has to say in its period is at most [`QUIET_BYTES`].
     pub(super) fn class(&self) -> Class {
-        if self.sent_in_period + self.queue.len() > QUIET_BYTES { Class::Bulk } else { Class::Quiet }
+        match self.sent_in_period + self.queue.len() > QUIET_BYTES {
+            _ if self.background => Class::Background,
+            true => Class::Bulk,
+            false => Class::Quiet,
+        }
     }
 
     /// Called only when nothing waits: a stream that never catches up stays bulk, however slow the link is.

@@ -1,4 +1,4 @@
-//! Whose turn it is to send: quiet streams before bulk, each class in fair turns.
+//! Whose turn it is to send: quiet streams before bulk, each class in fair turns, and the background when nobody else wants to.
 
 use std::collections::VecDeque;
 
@@ -13,6 +13,8 @@ pub(super) enum Class {
     Quiet,
     /// Sends a lot: a file, a picture.
     Bulk,
+    /// Nobody waits for it.
+    Background,
 }
 
 /// Streams that may send now, each in one place at most.
@@ -20,12 +22,14 @@ pub(super) enum Class {
 pub(super) struct Turns {
     quiet: VecDeque<StreamId>,
     bulk: VecDeque<StreamId>,
+    background: VecDeque<StreamId>,
 }
 
 impl Turns {
     /// Whether anybody may send now.
     pub(super) fn has_any(&self, allow: Allow) -> bool {
-        (allow >= Allow::Quiet && !self.quiet.is_empty()) || (allow >= Allow::All && !self.bulk.is_empty())
+        (allow >= Allow::Quiet && !self.quiet.is_empty())
+            || (allow >= Allow::All && !(self.bulk.is_empty() && self.background.is_empty()))
     }
 
     /// Queues a stream up behind its like, if it may send and does not wait already.
@@ -38,23 +42,30 @@ impl Turns {
         match class {
             Class::Quiet => self.quiet.push_back(id),
             Class::Bulk => self.bulk.push_back(id),
+            Class::Background => self.background.push_back(id),
         }
     }
 
     /// The next stream's turn. It no longer waits: schedule it again afterwards.
     pub(super) fn next(&mut self, allow: Allow) -> Option<StreamId> {
         let quiet = if allow >= Allow::Quiet { self.quiet.pop_front() } else { None };
-        let next = quiet.or_else(|| if allow >= Allow::All { self.bulk.pop_front() } else { None });
-        give_back(&mut self.quiet);
-        give_back(&mut self.bulk);
+        let rest = |turns: &mut Self| turns.bulk.pop_front().or_else(|| turns.background.pop_front());
+        let next = quiet.or_else(|| if allow >= Allow::All { rest(self) } else { None });
+        self.give_back();
         next
     }
 
     /// Takes a stream out that ended.
     pub(super) fn forget(&mut self, id: StreamId) {
-        self.quiet.retain(|other| *other != id);
-        self.bulk.retain(|other| *other != id);
-        give_back(&mut self.quiet);
-        give_back(&mut self.bulk);
+        for queue in [&mut self.quiet, &mut self.bulk, &mut self.background] {
+            queue.retain(|other| *other != id);
+        }
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        for queue in [&mut self.quiet, &mut self.bulk, &mut self.background] {
+            give_back(queue);
+        }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn target() -> Target {
         service: "web".parse().unwrap(),
         deadline: Duration::from_secs(10),
         packed: false,
+        update: false,
     }
 }
 

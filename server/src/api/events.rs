@@ -59,8 +59,8 @@ enum Coming {
 }
 
 /// What happens from now on, or from after `Last-Event-ID`: `gateway.connected`, `gateway.disconnected`, `devices.changed`,
-/// `config.changed`, `template.changed`, `devices.discovered`, `gateway.identified`, `audit`; `reset` says that events were
-/// missed, so that lists must be read anew. It ends with the session.
+/// `config.changed`, `template.changed`, `devices.discovered`, `gateway.identified`, `gateway.updated`, `audit`; `reset` says
+/// that events were missed, so that lists must be read anew. It ends with the session.
 #[utoipa::path(get, path = "/api/v1/events",
     params(("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived.")),
     responses((status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream")))]
@@ -168,6 +168,7 @@ impl Feed {
             What::GatewayDisconnected(gateway) if self.sees(gateway) => {
                 Some(("gateway.disconnected", gateway_data(gateway)))
             }
+            What::GatewayUpdated(gateway) if self.sees(gateway) => Some(("gateway.updated", gateway_data(gateway))),
             What::ConfigChanged(gateway) if self.sees(gateway) => Some(("config.changed", gateway_data(gateway))),
             What::TemplateChanged(tenant, name)
                 if *tenant == self.who.tenant && self.who.may_here(Permission::ConfigEdit) =>

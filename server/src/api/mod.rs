@@ -35,6 +35,7 @@ mod table;
 mod template_apply;
 mod templates;
 mod traffic;
+mod updates;
 mod view_only;
 mod visits;
 mod welcome_pages;
@@ -72,12 +73,16 @@ use crate::lan::vendors::Vendors;
 use crate::store::{GatewayId, Store};
 use crate::traffic::Traffic;
 use crate::ui;
+use crate::updates::Programs;
 use table::Table;
 
 /// Largest request body: a name and a password.
 const BODY_MAX: usize = 16 * 1024;
 /// Largest request body where a whole configuration is sent.
 const DOCUMENT_BODY_MAX: usize = 2 * linkspan_config::central::DOCUMENT_MAX;
+
+/// Largest request body where a program is sent, in base64.
+const PROGRAM_BODY_MAX: usize = 23_000_000;
 
 /// Since when a gateway is connected, if it is.
 pub type OnlineSince = Arc<dyn Fn(GatewayId) -> Option<Timestamp> + Send + Sync>;
@@ -106,6 +111,8 @@ pub struct ConsoleState {
     pub vendors: Vendors,
     /// Sends a gateway a control message; false if it is not here, or does not know such messages.
     pub tell: TellGateway,
+    /// Programs for gateways.
+    pub programs: Programs,
     /// What the checks in front of the API's routes remember.
     pub memory: Memory,
 }
@@ -128,7 +135,7 @@ fn api(state: &ConsoleState) -> Table {
         .add("GET /api/v1/devices", SignedIn, routes!(devices::list))
         .add("GET /api/v1/devices/{device}", On(Permission::DeviceSee), routes!(devices::one))
         .add("GET /api/v1/gateways", May(Permission::GatewaySee), routes!(devices::gateways));
-    let table = found_table(table);
+    let table = updates_table(found_table(table));
     audit_table(templates_table(config_table(traffic_table(visits_table(rights_table(people_table(gateways_table(
         table,
     ))))))))
@@ -193,6 +200,20 @@ fn templates_table(table: Table) -> Table {
         .add_long("POST /api/v1/templates/{template}/apply", Here(ConfigEdit), routes!(template_apply::apply))
         .add("GET /api/v1/gateways/{gateway}/config/own", On(ConfigEdit), routes!(template_apply::own))
         .add_long("PUT /api/v1/gateways/{gateway}/config/own", On(ConfigEdit), routes!(template_apply::set_own))
+}
+
+/// Other versions of the gateways' program.
+fn updates_table(table: Table) -> Table {
+    use Needs::{Here, May};
+    use Permission::{GatewayEdit, ServerEdit};
+    table
+        .add("GET /api/v1/programs", May(GatewayEdit), routes!(updates::programs))
+        .add_huge("POST /api/v1/programs", May(ServerEdit), routes!(updates::add_program))
+        .add("DELETE /api/v1/programs/{program}", May(ServerEdit), routes!(updates::remove_program))
+        .add("GET /api/v1/updates", Here(GatewayEdit), routes!(updates::list))
+        .add("POST /api/v1/updates", May(GatewayEdit), routes!(updates::begin))
+        .add("GET /api/v1/updates/{update}", May(GatewayEdit), routes!(updates::one))
+        .add("POST /api/v1/updates/{update}/stop", May(GatewayEdit), routes!(updates::stop))
 }
 
 /// What gateways find on their LANs.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::{ConsoleState, DOCUMENT_BODY_MAX, beside, describe, gate};
+use super::{ConsoleState, DOCUMENT_BODY_MAX, PROGRAM_BODY_MAX, beside, describe, gate};
 use crate::access::Permission;
 
 /// What a route needs of who asks.
@@ -111,6 +111,18 @@ impl Table {
     ) -> Self {
         let longer = DefaultBodyLimit::max(DOCUMENT_BODY_MAX);
         self.add(line, needs, (schemas, paths, handler.layer(longer)))
+    }
+
+    /// One route whose body may be a whole program.
+    #[must_use]
+    pub(super) fn add_huge(
+        self,
+        line: &'static str,
+        needs: Needs,
+        (schemas, paths, handler): UtoipaMethodRouter<ConsoleState>,
+    ) -> Self {
+        let longest = DefaultBodyLimit::max(PROGRAM_BODY_MAX);
+        self.add(line, needs, (schemas, paths, handler.layer(longest)))
     }
 
     /// The routes, for whoever checks them.

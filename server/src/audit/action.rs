@@ -128,6 +128,18 @@ actions! {
     TEMPLATE_EDIT = "template.edit";
     /// A template was removed.
     TEMPLATE_REMOVE = "template.remove";
+    /// A program for gateways was added.
+    UPDATE_ADD = "update.add";
+    /// A program for gateways was removed.
+    UPDATE_REMOVE = "update.remove";
+    /// A version was sent on its way to gateways.
+    UPDATE_BEGIN = "update.begin";
+    /// A version that is on its way goes no further.
+    UPDATE_STOP = "update.stop";
+    /// A gateway is the new version now.
+    UPDATE_KEEP = "update.keep";
+    /// A gateway did not become the new version, or went back to the one before.
+    UPDATE_RETURN = "update.return";
     /// A device that was found was published.
     DISCOVERED_APPROVE = "discovered.approve";
     /// A device that was found is not to be published.

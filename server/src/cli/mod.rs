@@ -14,6 +14,7 @@ mod rights;
 mod template;
 mod tenant;
 mod token;
+mod update;
 mod user;
 mod visit;
 
@@ -25,6 +26,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use linkspan_server::config::{Config, ConfigError};
 use linkspan_server::store::{Store, StoreError};
+use linkspan_server::updates::Programs;
 
 pub(crate) use account::first_link;
 pub(crate) use user::first_admin;
@@ -86,6 +88,11 @@ pub(crate) enum Command {
     Discovered {
         #[command(subcommand)]
         command: discovered::Command,
+    },
+    /// Other versions of the gateways' program.
+    Update {
+        #[command(subcommand)]
+        command: update::Command,
     },
     /// Keys with which many routers may ask to become gateways.
     ProvisioningKey {
@@ -255,6 +262,11 @@ async fn act(place: &Place, command: Command) -> Result<(), Exit> {
         Command::Gateway { command } => gateway::answer(place, command).await,
         Command::Config { command } => config::answer(&place.store().await?, command).await,
         Command::Discovered { command } => discovered::answer(&place.store().await?, command).await,
+        Command::Update { command: command @ update::Command::Head { .. } } => update::head_alone(command),
+        Command::Update { command } => {
+            let (config, store) = (place.config()?, place.store().await?);
+            update::answer(Programs::new(store.clone(), &config.state_dir), &store, command).await
+        }
         Command::ProvisioningKey { command } => enrolment::answer_key(&place.store().await?, command).await,
         Command::Enrolment { command } => enrolment::answer_queue(&place.store().await?, command).await,
         Command::Role { command } => rights::roles(&place.store().await?, command).await,

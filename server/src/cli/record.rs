@@ -5,8 +5,8 @@ use linkspan_server::audit::{Action, Actor, Audit, Entry, Target};
 use linkspan_server::store::{Concerned, TenantName};
 
 use super::{
-    Command, Exit, Place, UNAVAILABLE, config, discovered, enrolment, gateway, rights, template, tenant, token, user,
-    visit,
+    Command, Exit, Place, UNAVAILABLE, config, discovered, enrolment, gateway, rights, template, tenant, token, update,
+    user, visit,
 };
 
 /// The entry of a command; none for those that only look.
@@ -16,6 +16,7 @@ pub(super) fn of(command: &Command) -> Option<Entry> {
         Command::Gateway { command } => gateway(command)?,
         Command::Config { command } => config(command)?,
         Command::Discovered { command } => discovered(command)?,
+        Command::Update { command } => update(command)?,
         Command::ProvisioningKey { command } => key(command)?,
         Command::Enrolment { command } => enrolment(command)?,
         Command::Tenant { command } => tenant(command)?,
@@ -202,6 +203,19 @@ fn discovered(command: &discovered::Command) -> Option<(Action, Target)> {
         List { .. } => return None,
     };
     command.decides().map(|id| (action, Target::new("discovered", id)))
+}
+
+fn update(command: &update::Command) -> Option<(Action, Target)> {
+    use update::Command::{Add, Begin, Head, List, Remove, Status, Stop};
+    Some(match command {
+        Add { bundle } => (Action::UPDATE_ADD, Target::new("program", bundle.display())),
+        Remove { release, target } => {
+            (Action::UPDATE_REMOVE, Target::new("program", format_args!("{release} {target}")))
+        }
+        Begin(args) => (Action::UPDATE_BEGIN, Target::new("version", &args.release)),
+        Stop { update } => (Action::UPDATE_STOP, Target::new("update", update)),
+        Head { .. } | List { .. } | Status { .. } => return None,
+    })
 }
 
 fn gateway(command: &gateway::Command) -> Option<(Action, Target)> {

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::config;
 use crate::edge::tls::{Certificates, GatewayCa, PublicKey, TlsError, pem};
 use crate::store::{Arrival, Enrolment, Fingerprint, GatewayId, Issue, Landing, Store, StoreError};
+use crate::updates::Programs;
 use pace::Pace;
 
 /// Requests looked at once: each costs a signature's check and a look into the database.
@@ -83,6 +84,7 @@ struct Inner {
     store: Store,
     authority: GatewayCa,
     certificates: Certificates,
+    programs: Programs,
     times: config::Gateways,
     pace: Pace,
     checks: Semaphore,
@@ -90,9 +92,14 @@ struct Inner {
 
 impl Desk {
     /// A desk that signs with this authority.
-    pub fn new(store: Store, authority: GatewayCa, certificates: Certificates, times: config::Gateways) -> Self {
+    pub fn new(
+        store: Store,
+        (authority, certificates): (GatewayCa, Certificates),
+        programs: Programs,
+        times: config::Gateways,
+    ) -> Self {
         let (pace, checks) = (Pace::new(), Semaphore::new(AT_ONCE));
-        Self { inner: Arc::new(Inner { store, authority, certificates, times, pace, checks }) }
+        Self { inner: Arc::new(Inner { store, authority, certificates, programs, times, pace, checks }) }
     }
 
     /// Answers a router, or a gateway that shows its certificate.
@@ -205,7 +212,7 @@ impl Desk {
     }
 
     async fn certify(&self, id: GatewayId, name: GatewayName, key: &PublicKey) -> Result<Answer, EnrolError> {
-        let Inner { store, authority, certificates, times, .. } = &*self.inner;
+        let Inner { store, authority, certificates, programs, times, .. } = &*self.inner;
         let now = Timestamp::now();
         let certificate = authority.certify(&name, key, now, times.certificate_lifetime)?;
         let public_key = Fingerprint::of(key.bytes());
@@ -222,6 +229,7 @@ impl Desk {
             certificate: pem(&certificate),
             server_keys: certificates.public_keys_watched().borrow().clone(),
             server_ca: certificates.own_authority(),
+            update_key: programs.key().ok().flatten().map(|key| key.to_string()),
             time: u64::try_from(now.as_second()).unwrap_or(0),
         })))
     }

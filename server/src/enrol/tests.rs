@@ -17,7 +17,7 @@ async fn desk(times: config::Gateways) -> (tempfile::TempDir, Store, Desk) {
     let source = Source::OwnCa { state_dir: dir.path().to_owned(), console: "c.test".into(), zone: "z.test".into() };
     let certificates = Certificates::load(source).unwrap();
     let authority = GatewayCa::load(dir.path(), Timestamp::now()).unwrap();
-    let desk = Desk::new(store.clone(), authority, certificates, times);
+    let desk = Desk::new(store.clone(), (authority, certificates), Programs::new(store.clone(), dir.path()), times);
     (dir, store, desk)
 }
 

@@ -2,6 +2,7 @@
 
 use linkspan_protocol::discovery::{TEXT_MAX, bounded};
 use linkspan_protocol::message::{ConfigState, DeviceRefused, DeviceReport, GatewayToServer};
+use linkspan_protocol::update::UpdateState;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub(super) enum Heard {
     Config(Box<ConfigState>),
     /// The document that it lives by, and its SHA-256.
     ConfigDocument { sha256: String, text: Option<String> },
+    /// How it stands with its program.
+    Update(Box<UpdateState>),
     /// What all of its LAN is called.
     Lan(String),
     /// What it has found there.
@@ -58,6 +61,7 @@ pub(super) fn read(json: &[u8]) -> Result<Heard, serde_json::Error> {
         }
         Ok(GatewayToServer::Unknown) => Heard::Unknown,
         Ok(GatewayToServer::Config(state)) => Heard::Config(Box::new(state)),
+        Ok(GatewayToServer::Update(state)) => Heard::Update(Box::new(state)),
         Ok(GatewayToServer::ConfigDocument { sha256, text }) => Heard::ConfigDocument { sha256, text },
         Ok(GatewayToServer::Traffic { month, sent, received }) => Heard::Traffic { month, sent, received },
         // The message is worth a second look only if it is a list with a spoilt device in it.

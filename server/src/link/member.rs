@@ -8,6 +8,7 @@ use linkspan_protocol::driver::{self, LinkEnd, LinkHandle};
 use linkspan_protocol::id::GatewayName;
 use linkspan_protocol::limits::CLOSE_DEADLINE;
 use linkspan_protocol::message::{Close, CloseReason, ConfigState, DeviceRefused, DeviceReport, ServerToGateway};
+use linkspan_protocol::update::UpdateState;
 use linkspan_protocol::websocket::WebSocket;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -83,6 +84,9 @@ impl Member<'_> {
                 if let Some(fleet) = &self.gate.fleet {
                     fleet.arrived(self.id);
                 }
+                if let Some(updates) = &self.gate.updates {
+                    updates.arrived(self.id);
+                }
                 self.gate.metrics.links_admitted.inc();
                 let older = match admission {
                     Admission::First | Admission::Reconnected => {
@@ -154,6 +158,7 @@ impl Member<'_> {
                 Ok(Heard::ConfigDocument { sha256, text }) if self.registered.is_some() => {
                     Box::pin(self.take_document(&sha256, text)).await;
                 }
+                Ok(Heard::Update(state)) if self.registered.is_some() => Box::pin(self.take_update(&state)).await,
                 Ok(heard @ (Heard::Lan(_) | Heard::Found(_) | Heard::Identified(_))) if self.registered.is_some() => {
                     Box::pin(self.take_lan(heard)).await;
                 }
@@ -163,6 +168,7 @@ impl Member<'_> {
                     | Heard::Traffic { .. }
                     | Heard::Config(_)
                     | Heard::ConfigDocument { .. }
+                    | Heard::Update(_)
                     | Heard::Lan(_)
                     | Heard::Found(_)
                     | Heard::Identified(_)
@@ -178,6 +184,15 @@ impl Member<'_> {
                     return;
                 }
             }
+        }
+    }
+
+    /// What a gateway tells of its program.
+    async fn take_update(&self, state: &UpdateState) {
+        let Some(updates) = &self.gate.updates else { return };
+        match updates.heard(self.id, state).await {
+            Ok(answer) => answer.iter().for_each(|answer| self.answer(answer)),
+            Err(error) => warn!(gateway = %self.name, error = error.in_full(), "cannot keep how a gateway is updated"),
         }
     }
 

@@ -27,6 +27,7 @@ use linkspan_protocol::limits::{PING_AFTER, STREAMS_MAX, WINDOW_MAX, WINDOW_MIN}
 use linkspan_protocol::message::{
     CONFIG, Hello, LINK_PATH, Refused, RefusedReason, SUBPROTOCOL, TRAFFIC, VERSION, Welcome,
 };
+use linkspan_protocol::update::UPDATE;
 use linkspan_protocol::websocket::WebSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ use crate::lan::Lans;
 use crate::observe::Metrics;
 use crate::store::{Fingerprint, Proven, Store};
 use crate::traffic::Traffic;
+use crate::updates::Updates;
 
 /// Program and version, as told to gateways.
 pub const AGENT: &str = concat!("linkspan-server/", env!("CARGO_PKG_VERSION"));
@@ -113,6 +115,7 @@ pub struct Gate {
     teller: Teller,
     /// Who looks after configurations, if anybody.
     fleet: Option<Fleet>,
+    updates: Option<Updates>,
     /// Who takes what gateways find on their LANs, if anybody.
     lans: Option<Lans>,
     stop: CancellationToken,
@@ -145,6 +148,7 @@ impl Gate {
             returning,
             server_keys,
             fleet: None,
+            updates: None,
             stop,
         }
     }
@@ -161,6 +165,12 @@ impl Gate {
     #[must_use]
     pub fn with_fleet(self, fleet: Fleet) -> Self {
         Self { fleet: Some(fleet), ..self }
+    }
+
+    /// Hears of the programs of gateways.
+    #[must_use]
+    pub fn with_updates(self, updates: Updates) -> Self {
+        Self { updates: Some(updates), ..self }
     }
 
     /// Takes what gateways find on their LANs.
@@ -358,12 +368,16 @@ impl Gate {
             resume_within_s: self.keeping.offer(),
             time: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
             utc_offset_s: self.traffic.utc_offset(),
-            capabilities: [Some(TRAFFIC), self.fleet.as_ref().map(|_| CONFIG), self.lans.as_ref().map(|_| DISCOVERY)]
-                .into_iter()
-                .flatten()
-                .map(Into::into)
-                .collect(),
+            capabilities: self.abilities(),
         }
+    }
+}
+
+impl Gate {
+    fn abilities(&self) -> Vec<String> {
+        let fleet = self.fleet.as_ref().map(|_| CONFIG);
+        let (lans, updates) = (self.lans.as_ref().map(|_| DISCOVERY), self.updates.as_ref().map(|_| UPDATE));
+        [Some(TRAFFIC), fleet, lans, updates].into_iter().flatten().map(Into::into).collect()
     }
 }
 

@@ -86,6 +86,10 @@ pub enum MemberState {
 impl MemberState {
     const ALL: [Self; 6] = [Self::Waiting, Self::Ready, Self::Sent, Self::Kept, Self::Failed, Self::Skipped];
 
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+
     /// The word in the database and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -318,14 +322,13 @@ fn rollout(row: RolloutRow) -> Result<Rollout, StoreError> {
 
 fn member(row: MemberRow) -> Result<Member, StoreError> {
     let (rollout, position, gateway, name, revision, state, attempts, failed_check, detail, at) = row;
-    let known = MemberState::ALL.into_iter().find(|known| known.as_str() == state);
     Ok(Member {
         rollout,
         position,
         gateway: GatewayId(gateway),
         name: gateway_name(&name)?,
         revision,
-        state: known.ok_or_else(|| damaged("state of a rollout")(&state))?,
+        state: MemberState::parse(&state).ok_or_else(|| damaged("state of a rollout")(&state))?,
         attempts,
         failed_check,
         detail,

@@ -46,7 +46,8 @@ impl World {
     async fn open(&self, person: &str) -> (Metered, driver::Stream) {
         let passage = passage(person);
         let (device, service) = (passage.device.clone(), passage.service.clone());
-        let stream = self.server.open(Target { device, service, deadline: LONG, packed: false }).unwrap();
+        let stream =
+            self.server.open(Target { device, service, deadline: LONG, packed: false, update: false }).unwrap();
         let metered = self.traffic.meter(stream, false, passage);
         let Incoming { stream, .. } = timeout(LONG, self.gateway.accept()).await.unwrap().unwrap();
         (metered, stream)

@@ -100,7 +100,13 @@ impl Doors for TestDoors {
 
     fn open(&self, wish: &Wish<'_, Person, ()>) -> Result<Stream, NoStream> {
         let device = wish.device.report.name.clone();
-        let target = driver::Target { device, service: wish.service.clone(), deadline: wish.deadline, packed: false };
+        let target = driver::Target {
+            device,
+            service: wish.service.clone(),
+            deadline: wish.deadline,
+            packed: false,
+            update: false,
+        };
         self.link.open(target).map_err(|error| match error {
             OpenError::StreamLimit { limit } => NoStream::StreamLimit(limit),
             OpenError::Closed => NoStream::Offline,

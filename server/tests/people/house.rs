@@ -61,6 +61,7 @@ impl House {
             events: Events::new(CancellationToken::new()),
             vendors: linkspan_server::lan::vendors::Vendors::default(),
             tell: std::sync::Arc::new(|_, _| false),
+            programs: linkspan_server::updates::Programs::new(store.clone(), dir.path()),
             memory: Memory::new(0),
             site: Arc::new(Site { console: "c.test".into(), zone: "z.test".into(), port: 8443 }),
         };

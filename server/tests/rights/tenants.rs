@@ -2,7 +2,7 @@
 
 use http::Method;
 use linkspan_server::api::api_routes;
-use linkspan_server::store::Telling;
+use linkspan_server::store::{Program, Telling};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -23,6 +23,7 @@ async fn all_of(world: &World, who: &str) -> Vec<String> {
         "provisioning-keys",
         "rollouts",
         "templates",
+        "updates",
         "branding",
         "settings",
     ] {
@@ -61,6 +62,7 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
     let gateways = world.store.gateways().await.unwrap();
     let gateway = gateways.iter().find(|gateway| gateway.name.to_string() == "here").unwrap().id;
     world.store.take_found(gateway, &told, jiff::Timestamp::now()).await.unwrap();
+    let (program, update) = update(world).await;
     let found = world.get("anna", "/api/v1/discovered").await.json();
     let found = found["discovered"][0]["id"].as_str().unwrap().to_owned();
     let grants = world.get("anna", "/api/v1/grants").await.json();
@@ -87,14 +89,28 @@ async fn things(world: &World) -> Vec<(&'static str, String)> {
         ("revision", "1".into()),
         ("rollout", rollout),
         ("template", "own%20template".into()),
+        ("program", program),
+        ("update", update),
         ("tenant", "default".into()),
     ]
+}
+
+/// A program, which belongs to those who run the server, and its way to the gateway.
+async fn update(world: &World) -> (String, String) {
+    let (version, at) = ("0.2.0".to_owned(), jiff::Timestamp::now());
+    let [target, sha256, head, author] = ["t", "0", "h", "sys"].map(str::to_owned);
+    let program = Program { id: 0, version, target, size: 1, sha256, head, author, at };
+    let program = world.store.add_program(&program).await.unwrap().unwrap();
+    let update = json!({"version": "0.2.0", "gateways": ["here"], "wave": 1});
+    (format!("{program:016x}"), world.post("anna", "/api/v1/updates", update).await.text("update"))
 }
 
 /// The same places filled with what is nobody's.
 fn nothing(place: &str, thing: &str) -> String {
     match place {
-        "token" | "visit" | "grant" | "rollout" | "session" | "stream" => "0123456789abcdef".into(),
+        "token" | "visit" | "grant" | "rollout" | "session" | "stream" | "program" | "update" => {
+            "0123456789abcdef".into()
+        }
         "enrolment" | "found" => "18".into(),
         "revision" => "2".into(),
         "role" | "group" | "template" => "no%20such".into(),

@@ -90,6 +90,7 @@ impl World {
             events: Events::new(CancellationToken::new()),
             vendors: linkspan_server::lan::vendors::Vendors::default(),
             tell: std::sync::Arc::new(|_, _| false),
+            programs: linkspan_server::updates::Programs::new(store.clone(), dir.path()),
             memory: Memory::new(0),
         };
         let router = console_router(state.clone());

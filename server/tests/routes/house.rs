@@ -72,6 +72,7 @@ impl House {
             events: Events::new(closing.clone()),
             vendors: linkspan_server::lan::vendors::Vendors::default(),
             tell: std::sync::Arc::new(|_, _| false),
+            programs: linkspan_server::updates::Programs::new(store.clone(), dir.path()),
             memory: Memory::new(0),
         };
         Self { router: console_router(state.clone()), state, store, closing, _dir: dir }

@@ -12,3 +12,4 @@ mod own;
 mod people;
 mod refused;
 mod templates;
+mod updates;

@@ -103,6 +103,8 @@ fn body(line: &str) -> &'static str {
         "POST /api/v1/me/second-factor/confirm" => r#"{"code":"000000","present":"correct horse battery"}"#,
         "POST /api/v1/me/second-factor/remove" | "POST /api/v1/me/recovery-codes" => r#"{"code":"000000"}"#,
         "POST /api/v1/people" => r#"{"name":"nora"}"#,
+        "POST /api/v1/programs" => r#"{"bundle":""}"#,
+        "POST /api/v1/updates" => r#"{"version":"0.2.0","gateways":["site12"],"wave":1}"#,
         "POST /api/v1/service-accounts" => r#"{"name":"printer"}"#,
         "POST /api/v1/provisioning-keys" => r#"{"name":"more","uses":2}"#,
         "POST /api/v1/roles" => r#"{"name":"looker","permissions":["device.see"]}"#,

@@ -274,7 +274,9 @@ fn each_test_that_the_page_of_threats_names_is_there() {
     let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|text| text.matches('_').count() > 2).collect();
     assert!(named.len() > 60, "{named:?}");
     let mut sources = String::new();
-    for folder in ["server/src", "server/tests", "protocol/src", "protocol/tests", "gateway/tests", "tests/tests"] {
+    let folders =
+        ["config/src", "server/src", "server/tests", "protocol/src", "protocol/tests", "gateway/tests", "tests/tests"];
+    for folder in folders {
         gather(&root.join(folder), &mut sources);
     }
     for name in named {

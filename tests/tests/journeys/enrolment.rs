@@ -122,11 +122,15 @@ async fn a_router_enrols_with_a_code_and_its_device_is_reached() {
     let place = Place::start().await.unwrap();
     let code = place.ask(&["gateway", "add", "site12"]).unwrap();
     assert_eq!(code.len(), 19, "{code}");
+    let key = "RWTQNV4uHfN76KDIeV+Ksi+fk/6Bany1qZd8BbHXeaEE0eg1EpIftuDv\n";
+    std::fs::write(place.server.password_file().with_file_name("release.pub"), key).unwrap();
     let output = place.enroll("router", &code).output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).trim()), (Some(0), "site12"));
     assert!(!said(&output).contains(&code), "{}", said(&output));
     let config = place.config("router");
     assert_eq!(mode(&config.with_file_name("gateway.key")), 0o600);
+    let pinned = std::fs::read_to_string(config.with_file_name("gateway.update.pub")).unwrap();
+    assert!(pinned.ends_with(key), "{pinned}");
     let mut gateway = place.run("router").unwrap();
     place.page_answers(200).await.unwrap();
     gateway.still_runs().unwrap();

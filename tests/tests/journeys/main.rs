@@ -28,6 +28,7 @@ mod secrets;
 mod site;
 mod ssh;
 mod templates;
+mod updates;
 mod uplinks;
 mod vnc;
 mod web;

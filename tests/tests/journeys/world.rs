@@ -29,13 +29,22 @@ pub(crate) struct World {
 impl World {
     /// Starts both, with the devices that are added to the configuration, and waits until the gateway is connected.
     pub(crate) async fn start(devices: impl FnOnce(GatewayConfig) -> GatewayConfig) -> Result<Self> {
+        Self::start_with(|_, binaries| Ok(binaries.clone()), devices).await
+    }
+
+    /// The same with another program for the gateway: made in the world's folder, from what was built.
+    pub(crate) async fn start_with(
+        gateway: impl FnOnce(&Path, &Binaries) -> Result<Binaries>,
+        devices: impl FnOnce(GatewayConfig) -> GatewayConfig,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("linkspan-journey-").tempdir()?;
         let binaries = Binaries::beside_me()?;
+        let program = gateway(folder.path(), &binaries)?;
         let server = Server::start(&binaries, ServerSetup::new(&folder.path().join("server"))?).await?;
         let secret = server.add_gateway(GATEWAY)?;
         let url = format!("https://localhost:{}", server.address().port());
         let config = devices(GatewayConfig::new(GATEWAY, &secret, &url, &server.ca_file()));
-        let gateway = Gateway::start(&binaries, &folder.path().join("gateway"), &config)?;
+        let gateway = Gateway::start(&program, &folder.path().join("gateway"), &config)?;
         let token = server.sign_in().await?;
         let world = Self { server, gateway, config, token, binaries, folder };
         world.wait_until_online(true).await?;
