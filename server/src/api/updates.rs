@@ -12,14 +12,12 @@ use super::configs::check_comment;
 use super::gateways::found;
 use super::rights::Moment;
 use super::signed::{From, Signed};
-use super::{ConsoleState, Kind, Named, Problem, Strict};
+use super::{Asked, ConsoleState, Cursor, Kind, Named, Paged, Problem, Strict, page};
 use crate::access::{Permission, Principal, Target};
 use crate::audit::{Action, Entry, Target as Thing};
 use crate::store::{NewUpdate, Program, Update, Updated};
 use crate::updates::{DEADLINE, DEADLINES, NotAdded, RATE, RATES};
 
-/// Updates that are listed.
-const LISTED: usize = 100;
 /// Gateways of one update.
 const MEMBERS_MAX: usize = 2000;
 
@@ -42,6 +40,8 @@ pub(super) struct ProgramsView {
     /// The public key that they must be signed with; null if the server has none, and takes no program.
     key: Option<String>,
     programs: Vec<ProgramView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
 /// A program to be kept.
@@ -91,10 +91,12 @@ pub(super) struct UpdatedView {
     at: Moment,
 }
 
-/// The last updates.
+/// Updates, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct UpdatesView {
     updates: Vec<UpdateView>,
+    /// The cursor of the next page; null on the last.
+    next: Option<Cursor>,
 }
 
 /// An update to be begun.
@@ -128,12 +130,18 @@ pub(super) struct UpdateBegun {
 }
 
 /// The programs that the server keeps.
-#[utoipa::path(get, path = "/api/v1/programs", responses((status = 200, body = ProgramsView)))]
-pub(super) async fn programs(State(state): State<ConsoleState>, _: Signed) -> Result<Json<ProgramsView>, Problem> {
+#[utoipa::path(get, path = "/api/v1/programs", params(Paged), responses((status = 200, body = ProgramsView)))]
+pub(super) async fn programs(
+    State(state): State<ConsoleState>,
+    _: Signed,
+    Asked(paged): Asked<Paged>,
+) -> Result<Json<ProgramsView>, Problem> {
     // One that cannot be read is told to whoever adds a program.
     let key = state.programs.key().ok().flatten().map(|key| key.to_string());
-    let programs = state.store.programs().await?.into_iter().map(program_view).collect();
-    Ok(Json(ProgramsView { key, programs }))
+    let mut all = state.store.programs().await?;
+    all.sort_by_cached_key(|program| newest_first(program.at, program.id));
+    let (programs, next) = page("programs", &paged, all, |program| newest_first(program.at, program.id))?;
+    Ok(Json(ProgramsView { key, programs: programs.into_iter().map(program_view).collect(), next }))
 }
 
 /// Keeps a signed program.
@@ -171,11 +179,17 @@ pub(super) async fn remove_program(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The last updates of one's organisation, the newest first.
-#[utoipa::path(get, path = "/api/v1/updates", responses((status = 200, body = UpdatesView)))]
-pub(super) async fn list(State(state): State<ConsoleState>, Signed(who): Signed) -> Result<Json<UpdatesView>, Problem> {
-    let all = state.store.updates(Some(who.tenant), LISTED).await?;
-    Ok(Json(UpdatesView { updates: all.into_iter().map(|update| view(update, None)).collect() }))
+/// The updates of one's organisation, the newest first.
+#[utoipa::path(get, path = "/api/v1/updates", params(Paged), responses((status = 200, body = UpdatesView)))]
+pub(super) async fn list(
+    State(state): State<ConsoleState>,
+    Signed(who): Signed,
+    Asked(paged): Asked<Paged>,
+) -> Result<Json<UpdatesView>, Problem> {
+    let mut all = state.store.updates(Some(who.tenant), usize::MAX).await?;
+    all.sort_by_cached_key(|update| newest_first(update.at, update.id));
+    let (updates, next) = page("updates", &paged, all, |update| newest_first(update.at, update.id))?;
+    Ok(Json(UpdatesView { updates: updates.into_iter().map(|update| view(update, None)).collect(), next }))
 }
 
 /// An update with its gateways.
@@ -271,6 +285,11 @@ fn not_added(error: NotAdded) -> Problem {
         NotAdded::Form | NotAdded::Release(_) | NotAdded::Other => Problem::unprocessable(error.to_string()),
         NotAdded::Key(_) | NotAdded::Write(_) => Problem::new(Kind::Internal, error.to_string()),
     }
+}
+
+/// An order that stays while pages are turned.
+fn newest_first(at: jiff::Timestamp, id: i64) -> String {
+    format!("{:020}.{id}", i64::MAX.saturating_sub(at.as_millisecond()))
 }
 
 fn hex(id: i64) -> String {
