@@ -276,3 +276,69 @@ impl Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::oidc::Provider;
+    use crate::access::{Means, Permission, Token, Vault};
+    use crate::config::{self, Oidc, Site};
+    use crate::rights::{Role, TenantId};
+    use crate::store::tests::fresh;
+    use crate::store::{NewToken, Store};
+
+    /// Access to this store, with a provider whose word counts for so long.
+    fn access(folder: &std::path::Path, store: &Store, trust_for: Duration) -> Access {
+        let ca_file = folder.join("provider-ca.pem");
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&ca_file, rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()).unwrap();
+        let settings = Oidc {
+            title: "x".into(),
+            issuer: "https://id.test".into(),
+            ca_file: Some(ca_file),
+            client_id: "linkspan".into(),
+            client_secret_file: None,
+            scopes: Vec::new(),
+            name_claim: "preferred_username".into(),
+            groups_claim: "groups".into(),
+            session_lifetime: None,
+            trust_for,
+            roles: Vec::new(),
+        };
+        let site = Site { console: "c.test".into(), zone: "z.test".into(), port: 443 };
+        let provider = Some(Provider::new(settings, &site).unwrap());
+        let means = Means { vault: Vault::forgetful(), directory: None, provider, audit: None };
+        Access::with(store.clone(), config::Access::default(), means)
+    }
+
+    #[tokio::test]
+    async fn programs_of_who_has_not_signed_in_at_the_provider_for_long_do_nothing_until_they_do() {
+        let (dir, store) = fresh().await;
+        let access = access(dir.path(), &store, Duration::from_millis(200));
+        let name = "olga".parse().unwrap();
+        let role = Role::Operator.into();
+        let olga = Outside { source: Source::Oidc, subject: "1", name: &name, tenant: TenantId::DEFAULT, role };
+        let Welcome::As(user, _) = store.welcome(olga).await.unwrap() else { panic!("not welcome") };
+        let token = Token::for_programs();
+        let expires = Timestamp::now() + Duration::from_secs(600);
+        let new = NewToken { user, name: "x", hash: &token.hash(), permissions: None, expires };
+        store.add_token(new).await.unwrap().unwrap();
+        let may = async || {
+            let who = access.by_bearer(token.expose()).await.unwrap().unwrap();
+            who.may_somewhere(Permission::PageOpen)
+        };
+        assert!(may().await, "just vouched for");
+        let stop = CancellationToken::new();
+        let mut watching = JoinSet::new();
+        watching.spawn(access.clone().watch_provider(stop.clone()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while may().await {
+            assert!(Instant::now() < deadline, "believed for ever");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+        watching.join_all().await;
+        store.welcome(olga).await.unwrap();
+        assert!(may().await, "they have signed in again");
+    }
+}
