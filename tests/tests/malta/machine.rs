@@ -114,7 +114,7 @@ impl Machine {
         let up = until("the machine", Duration::from_secs(180), async || {
             self.process.still_runs()?;
             // What is typed before there is a shell is lost.
-            Ok(tokio::time::timeout(Duration::from_secs(3), self.exchange("true")).await??)
+            tokio::time::timeout(Duration::from_secs(3), self.exchange("true")).await?
         });
         let up = up.await;
         up.map(drop).map_err(|error| error.context(self.console()))
