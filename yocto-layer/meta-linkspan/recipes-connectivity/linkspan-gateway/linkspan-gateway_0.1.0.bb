@@ -22,11 +22,12 @@ UNPACKDIR ?= "${WORKDIR}"
 
 # Features unify across a workspace build, so the gateway is built alone.
 CARGO_BUILD_FLAGS += "-p linkspan-gateway --no-default-features"
-PACKAGECONFIG ??= "compress mdns netlink ssdp"
+PACKAGECONFIG ??= "compress mdns netlink ssdp update"
 PACKAGECONFIG[compress] = "--features=compress,,"
 PACKAGECONFIG[mdns] = "--features=mdns,,"
 PACKAGECONFIG[netlink] = "--features=netlink,,"
 PACKAGECONFIG[ssdp] = "--features=ssdp,,"
+PACKAGECONFIG[update] = "--features=update,,"
 
 SYSTEMD_SERVICE:${PN} = "linkspan-gateway.service"
 SYSTEMD_AUTO_ENABLE = "disable"
