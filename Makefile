@@ -32,10 +32,6 @@ test: packages ## all tests, against real programs; installs those that are miss
 	@tests/install.sh test
 	@# Builds every package's programs too, since each has tests that run them; a build of its own would build all twice.
 	$(CARGO) test --workspace --locked --no-fail-fast
-ifdef LINKSPAN_CI
-	@# Minutes, for what changes seldom: not each time, but each time before it counts.
-	$(MAKE) routers size
-endif
 
 e2e: ## only the journeys
 	@tests/install.sh test
