@@ -191,8 +191,8 @@ async fn what_the_lists_say() {
     assert_eq!(server.get_as("/api/v1/devices", &anna).await.json(), json!({"devices": [&hmi, &plc1], "next": null}));
     assert_eq!(server.get_as("/api/v1/devices/plc1", &anna).await.json(), plc1);
     let gateways = json!({"gateways": [
-        {"name": "gone", "online": false, "since": "2023-11-14T22:13:20Z", "agent": null},
-        {"name": "here", "online": true, "since": "2023-11-14T22:15:00Z", "agent": "linkspan-gateway/0.1.0"},
+        {"name": "gone", "online": false, "since": "2023-11-14T22:13:20Z", "agent": null, "tags": []},
+        {"name": "here", "online": true, "since": "2023-11-14T22:15:00Z", "agent": "linkspan-gateway/0.1.0", "tags": []},
     ], "next": null});
     let first = server.get_as("/api/v1/devices?limit=1", &anna).await.json();
     let rest = format!("/api/v1/devices?limit=1&cursor={}", first["next"].as_str().unwrap());
