@@ -162,7 +162,7 @@ impl Folder {
         let place = self.0.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
         let Ok(disk) = statvfs(place) else { return Ok(()) };
         #[allow(clippy::useless_conversion, reason = "on some targets it is narrower")]
-        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+        let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
         let needs = bytes.saturating_add(SPARE);
         if free >= needs {
             return Ok(());
