@@ -71,7 +71,8 @@ pub async fn redeem(access: &Access, host: &str, headers: &HeaderMap, query: &st
     }
 }
 
-/// Writes a ticket for a place that this person may open; says where to send them. Tickets come of sessions alone.
+/// Writes a ticket for a place that this person may open; says where to send them. Tickets come of sessions alone, and
+/// of none that has ended.
 pub(crate) async fn issue(
     access: &Access,
     who: &Principal,
@@ -81,8 +82,8 @@ pub(crate) async fn issue(
     let Some(session) = who.session() else { return Ok(None) };
     let token = Token::random();
     let ticket = Ticket { token: &token.hash(), host: &place.host, nonce: nonce_hash };
-    access.inner.store.add_ticket(session, ticket, Timestamp::now() + TICKET_LIFE).await?;
-    Ok(Some(format!("{}{TICKET_PATH}?t={}&to={}", place.origin, token.expose(), escaped(&place.path))))
+    let written = access.inner.store.add_ticket(session, ticket, Timestamp::now() + TICKET_LIFE).await?;
+    Ok(written.then(|| format!("{}{TICKET_PATH}?t={}&to={}", place.origin, token.expose(), escaped(&place.path))))
 }
 
 /// Whether this can be the hash of a nonce.

@@ -109,6 +109,7 @@ pub(super) async fn open(
         // Whoever has an account may hold a visit to something else besides.
         let (person, guest) =
             (state.access.by_console_cookie(&headers).await?, state.access.by_visit_cookie(&headers).await?);
+        let came_signed_in = person.is_some();
         if person.is_none() && guest.is_none() {
             return Ok(to_login(uri.path_and_query().map_or("/", |asked| asked.as_str())));
         }
@@ -116,6 +117,10 @@ pub(super) async fn open(
             if let Some(to) = ticket_for(&state, &who, &place, &nonce).await? {
                 return Ok(Redirect::to(&to).into_response());
             }
+        }
+        // Who signs in in several tabs at once ends the session of one with the next.
+        if came_signed_in && state.access.by_console_cookie(&headers).await?.is_none() {
+            return Ok(to_login(uri.path_and_query().map_or("/", |asked| asked.as_str())));
         }
         Ok(missing())
     };

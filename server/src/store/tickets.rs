@@ -13,17 +13,19 @@ pub(crate) struct Ticket<'a> {
 }
 
 impl Store {
-    /// Writes a ticket for a session, and forgets those that have expired.
+    /// Writes a ticket for a session, and forgets those that have expired; false if the session has ended meanwhile.
     pub(crate) async fn add_ticket(
         &self,
         session: SessionId,
         ticket: Ticket<'_>,
         expires: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let now = Timestamp::now().as_millisecond();
         let mut write = self.write().await?;
         sqlx::query("DELETE FROM tickets WHERE expires <= $1").bind(now).execute(&mut *write).await?;
-        sqlx::query("INSERT INTO tickets (token, session_id, host, nonce, expires) VALUES ($1, $2, $3, $4, $5)")
+        let sql = "INSERT INTO tickets (token, session_id, host, nonce, expires) \
+                   SELECT $1, id, $3, $4, $5 FROM sessions WHERE id = $2";
+        let written = sqlx::query(sql)
             .bind(ticket.token)
             .bind(session.0)
             .bind(ticket.host)
@@ -32,7 +34,7 @@ impl Store {
             .execute(&mut *write)
             .await?;
         write.commit().await?;
-        Ok(())
+        Ok(written.rows_affected() > 0)
     }
 
     /// Turns a ticket into a device's cookie; when the session ends, if the ticket was good. Whatever comes of it, a
@@ -123,5 +125,6 @@ mod tests {
         assert!(find("plc2.z.test").await.unwrap().is_none(), "another host");
         store.end_session(session).await.unwrap();
         assert!(find("plc1.z.test").await.unwrap().is_none());
+        assert!(!store.add_ticket(session, TICKET, Timestamp::now() + idle).await.unwrap(), "and takes no new one");
     }
 }
